@@ -1,0 +1,356 @@
+//! One X.509 certificate, parsed once, and the proof that another one issued it.
+//!
+//! OpenSSL answers what HAProxy will also ask OpenSSL (names, keys, validity); x509-cert answers what rust-openssl
+//! cannot reach (extensions, exact times). Both read the same bytes, and the bytes are kept as they came.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use der::Decode;
+use der::asn1::ObjectIdentifier;
+use jiff::Timestamp;
+use openssl::nid::Nid;
+use openssl::x509::{X509, X509NameRef, X509Ref, X509VerifyResult};
+use x509_cert::certificate::{CertificateInner, Raw};
+use x509_cert::ext::pkix::AuthorityInfoAccessSyntax;
+use x509_cert::ext::pkix::name::GeneralName;
+
+/// id-pe-tlsfeature, RFC 7633 section 4.
+const TLS_FEATURE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.24");
+/// The TLS extension number of `status_request`, RFC 7633 section 4.2.2.
+const STATUS_REQUEST: u16 = 5;
+/// id-pe-authorityInfoAccess, RFC 5280 section 4.2.2.1.
+const AUTHORITY_INFO_ACCESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
+const ID_AD_OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1");
+const ID_AD_CA_ISSUERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.2");
+
+/// Why bytes are not a certificate this program can work with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a usable X.509 certificate: {reason}")]
+pub struct CertificateError {
+    reason: String,
+}
+
+/// The SHA-1 hash of a certificate's DER: how HAProxy's `show ssl cert` names what it runs. An identifier here, not a
+/// security measure.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint([u8; 20]);
+
+impl Fingerprint {
+    /// The twenty bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Text that is not forty hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a SHA-1 fingerprint in hexadecimal: '{0}'")]
+pub struct NotAFingerprint(String);
+
+impl FromStr for Fingerprint {
+    type Err = NotAFingerprint;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_hex(text)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Self)
+            .ok_or_else(|| NotAFingerprint(text.to_owned()))
+    }
+}
+
+/// A certificate's serial number, without leading zero bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SerialNumber(Vec<u8>);
+
+impl SerialNumber {
+    /// From big-endian bytes; leading zeros do not count.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let significant = bytes.iter().skip_while(|byte| **byte == 0).copied().collect();
+        Self(significant)
+    }
+
+    /// From hexadecimal digits as HAProxy and OpenSSL print them, with or without a leading zero.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let padded = if text.len() % 2 == 1 { format!("0{text}") } else { text.to_owned() };
+        parse_hex(&padded).map(|bytes| Self::from_bytes(&bytes))
+    }
+}
+
+impl fmt::Display for SerialNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("00") } else { write_hex(f, &self.0) }
+    }
+}
+
+impl fmt::Debug for SerialNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One parsed certificate; cheap to clone.
+#[derive(Clone)]
+pub struct Certificate(Arc<Parsed>);
+
+struct Parsed {
+    der: Vec<u8>,
+    x509: X509,
+    fingerprint: Fingerprint,
+    subject: String,
+    issuer: String,
+    serial_number: SerialNumber,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    ocsp_responders: Vec<String>,
+    ca_issuers: Vec<String>,
+    must_staple: bool,
+}
+
+impl Certificate {
+    /// Parses exactly one DER certificate.
+    ///
+    /// # Errors
+    /// When either parser refuses the bytes.
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        let refuse = |reason: String| CertificateError { reason };
+        let x509 = X509::from_der(der).map_err(|error| refuse(openssl_reason(&error)))?;
+        // `Raw`: a serial number of more than 20 octets (RFC 5280 section 4.1.2.2) is the CA's sin, not a reason to
+        // leave its customer unstapled; HAProxy loads it too.
+        let parsed = CertificateInner::<Raw>::from_der(der).map_err(|error| refuse(error.to_string()))?;
+        let tbs = &parsed.tbs_certificate;
+        let extension = |oid: ObjectIdentifier| {
+            tbs.extensions.iter().flatten().find(|extension| extension.extn_id == oid).map(|e| e.extn_value.as_bytes())
+        };
+        let access = extension(AUTHORITY_INFO_ACCESS)
+            .map(AuthorityInfoAccessSyntax::from_der)
+            .transpose()
+            .map_err(|error| refuse(format!("authorityInfoAccess: {error}")))?
+            .map(|access| access.0)
+            .unwrap_or_default();
+        let uris = |method: ObjectIdentifier| {
+            access
+                .iter()
+                .filter(|description| description.access_method == method)
+                .filter_map(|description| match &description.access_location {
+                    GeneralName::UniformResourceIdentifier(uri) => Some(uri.as_str().trim().to_owned()),
+                    _ => None,
+                })
+                .filter(|uri| !uri.is_empty())
+                .collect()
+        };
+        let must_staple = extension(TLS_FEATURE)
+            .map(Vec::<u16>::from_der)
+            .transpose()
+            .map_err(|error| refuse(format!("TLS feature: {error}")))?
+            .is_some_and(|features| features.contains(&STATUS_REQUEST));
+        let time = |time: x509_cert::time::Time| {
+            Timestamp::try_from(time.to_system_time()).map_err(|error| refuse(error.to_string()))
+        };
+        Ok(Self(Arc::new(Parsed {
+            fingerprint: Fingerprint(openssl::sha::sha1(der)),
+            subject: distinguished_name(x509.subject_name()),
+            issuer: distinguished_name(x509.issuer_name()),
+            serial_number: SerialNumber::from_bytes(tbs.serial_number.as_bytes()),
+            not_before: time(tbs.validity.not_before)?,
+            not_after: time(tbs.validity.not_after)?,
+            ocsp_responders: uris(ID_AD_OCSP),
+            ca_issuers: uris(ID_AD_CA_ISSUERS),
+            must_staple,
+            x509,
+            der: der.to_vec(),
+        })))
+    }
+
+    /// The bytes as they came.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.0.der
+    }
+
+    /// OpenSSL's view of the certificate.
+    #[must_use]
+    pub fn x509(&self) -> &X509Ref {
+        &self.0.x509
+    }
+
+    /// SHA-1 of the DER.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.0.fingerprint
+    }
+
+    /// The subject's distinguished name, for people: `CN=example.com, O=Example`.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.0.subject
+    }
+
+    /// The issuer's distinguished name, for people.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.0.issuer
+    }
+
+    /// The serial number.
+    #[must_use]
+    pub fn serial_number(&self) -> &SerialNumber {
+        &self.0.serial_number
+    }
+
+    /// First instant of validity.
+    #[must_use]
+    pub fn not_before(&self) -> Timestamp {
+        self.0.not_before
+    }
+
+    /// Last instant of validity.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.0.not_after
+    }
+
+    /// The OCSP responders named by authorityInfoAccess, in the CA's order of preference (RFC 5280 section 4.2.2.1).
+    #[must_use]
+    pub fn ocsp_responders(&self) -> &[String] {
+        &self.0.ocsp_responders
+    }
+
+    /// Where authorityInfoAccess says the issuer's certificate can be had.
+    #[must_use]
+    pub fn ca_issuers(&self) -> &[String] {
+        &self.0.ca_issuers
+    }
+
+    /// Whether the TLS feature extension asks for `status_request` (RFC 7633): clients refuse it unstapled.
+    #[must_use]
+    pub fn must_staple(&self) -> bool {
+        self.0.must_staple
+    }
+
+    /// Whether `candidate` signed this certificate: names, key identifiers and key usage agree (OpenSSL's
+    /// `X509_check_issued`, which is what HAProxy asks) and the signature verifies.
+    #[must_use]
+    pub fn is_signed_by(&self, candidate: &Self) -> bool {
+        self.looks_issued_by(candidate)
+            && candidate.x509().public_key().is_ok_and(|key| self.x509().verify(&key).unwrap_or(false))
+    }
+
+    /// Only `X509_check_issued`, without the signature: how HAProxy picks an issuer from a chain.
+    #[must_use]
+    pub fn looks_issued_by(&self, candidate: &Self) -> bool {
+        candidate.x509().issued(self.x509()) == X509VerifyResult::OK
+    }
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.der == other.0.der
+    }
+}
+
+impl Eq for Certificate {}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate")
+            .field("subject", &self.0.subject)
+            .field("serial_number", &self.0.serial_number)
+            .field("fingerprint", &self.0.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where an issuer certificate was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IssuerSource {
+    /// In the PEM file, after the leaf: HAProxy finds it by itself.
+    Chain,
+    /// In the `.issuer` file beside the certificate: HAProxy finds it when it also finds a `.ocsp`.
+    IssuerFile,
+    /// Downloaded from authorityInfoAccess: HAProxy does not know it unless it is told.
+    AuthorityInfoAccess,
+}
+
+/// A certificate that was proven to have signed a leaf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    certificate: Certificate,
+    source: IssuerSource,
+}
+
+impl Issuer {
+    /// The first of `candidates` that signed `leaf`.
+    #[must_use]
+    pub fn find(leaf: &Certificate, candidates: &[Certificate], source: IssuerSource) -> Option<Self> {
+        candidates
+            .iter()
+            .find(|candidate| leaf.is_signed_by(candidate))
+            .map(|certificate| Self { certificate: certificate.clone(), source })
+    }
+
+    /// The issuer's certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Where it was found.
+    #[must_use]
+    pub fn source(&self) -> IssuerSource {
+        self.source
+    }
+}
+
+/// A distinguished name for people, in the certificate's own order.
+fn distinguished_name(name: &X509NameRef) -> String {
+    let attributes: Vec<String> = name
+        .entries()
+        .map(|entry| {
+            let kind = entry.object().nid();
+            let kind = if kind == Nid::UNDEF { Err(()) } else { kind.short_name().map_err(|_| ()) };
+            let value = entry.data().to_string().unwrap_or_default();
+            match kind {
+                Ok(kind) => format!("{kind}={value}"),
+                Err(()) => format!("{}={value}", entry.object()),
+            }
+        })
+        .collect();
+    attributes.join(", ")
+}
+
+/// The first reason in OpenSSL's error stack: the others are places in its source.
+pub(crate) fn openssl_reason(stack: &openssl::error::ErrorStack) -> String {
+    stack.errors().iter().rev().find_map(|error| error.reason()).unwrap_or("refused without a reason").to_owned()
+}
+
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02X}"))
+}
+
+/// Bytes from pairs of hexadecimal digits; `None` if the text is anything else.
+pub(crate) fn parse_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| text.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+        .collect()
+}
