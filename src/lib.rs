@@ -2,6 +2,9 @@
 //!
 //! Modules in layer order; ARCHITECTURE.md has the picture, `tests/architecture.rs` holds the allowed imports.
 
+pub mod ca_issuers;
 pub mod certificate;
 pub mod clock;
 pub mod pem;
+pub mod responder;
+pub mod schedule;
