@@ -4,4 +4,5 @@
 
 pub mod certificate;
 pub mod clock;
+pub mod ocsp;
 pub mod pem;
