@@ -1,0 +1,155 @@
+//! The question: which certificate, and how to ask about it.
+
+use der::{Decode, Encode};
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::ocsp::{OcspCertId, OcspRequest};
+use x509_ocsp::OcspRequest as Decoded;
+
+use crate::certificate::{Certificate, SerialNumber, openssl_reason};
+
+/// The longest URL that is asked with GET, whole and encoded (RFC 9919 section 6, RFC 5019 section 5).
+const MAX_GET_URL: usize = 255;
+
+/// Why no request can be made for a certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no OCSP request can be made for this certificate: {reason}")]
+pub struct RequestError {
+    reason: String,
+}
+
+impl RequestError {
+    fn new(reason: impl ToString) -> Self {
+        Self { reason: reason.to_string() }
+    }
+
+    /// A stable name for metric labels.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        "no_request"
+    }
+}
+
+impl From<ErrorStack> for RequestError {
+    fn from(stack: ErrorStack) -> Self {
+        Self::new(openssl_reason(&stack))
+    }
+}
+
+/// What HAProxy keys its tree of responses by: the CertID with SHA-1 and NULL parameters (RFC 6960 section 4.1.1), in
+/// the very encoding that OpenSSL's `OCSP_cert_to_id` gives, because HAProxy compares these bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertId {
+    der: Vec<u8>,
+    issuer_name_hash: Vec<u8>,
+    issuer_key_hash: Vec<u8>,
+    serial_number: SerialNumber,
+}
+
+impl CertId {
+    /// The CertID of `leaf`, as issued by `issuer`.
+    ///
+    /// # Errors
+    /// When OpenSSL or the DER parser refuses, as for a serial number longer than RFC 5280 allows.
+    pub fn new(leaf: &Certificate, issuer: &Certificate) -> Result<Self, RequestError> {
+        Ok(Request::new(leaf, issuer)?.cert_id)
+    }
+
+    /// The encoded CertID.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// SHA-1 of the issuer's name.
+    #[must_use]
+    pub fn issuer_name_hash(&self) -> &[u8] {
+        &self.issuer_name_hash
+    }
+
+    /// SHA-1 of the issuer's public key.
+    #[must_use]
+    pub fn issuer_key_hash(&self) -> &[u8] {
+        &self.issuer_key_hash
+    }
+
+    /// The certificate's serial number.
+    #[must_use]
+    pub fn serial_number(&self) -> &SerialNumber {
+        &self.serial_number
+    }
+}
+
+/// An OCSP request for one certificate, unsigned and without a nonce: a staple is meant to be cached (RFC 9919 section
+/// 3.1.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    cert_id: CertId,
+    der: Vec<u8>,
+}
+
+impl Request {
+    /// Asks for the status of `leaf`, as issued by `issuer`.
+    ///
+    /// # Errors
+    /// When OpenSSL or the DER parser refuses, as for a serial number longer than RFC 5280 allows.
+    pub fn new(leaf: &Certificate, issuer: &Certificate) -> Result<Self, RequestError> {
+        let (der, cert_id) = encode(MessageDigest::sha1(), leaf, issuer)?;
+        let cert_id = CertId {
+            der: cert_id.to_der().map_err(RequestError::new)?,
+            issuer_name_hash: cert_id.issuer_name_hash.as_bytes().to_vec(),
+            issuer_key_hash: cert_id.issuer_key_hash.as_bytes().to_vec(),
+            serial_number: leaf.serial_number().clone(),
+        };
+        Ok(Self { cert_id, der })
+    }
+
+    /// What is asked about.
+    #[must_use]
+    pub fn cert_id(&self) -> &CertId {
+        &self.cert_id
+    }
+
+    /// The body of a POST.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The URL of a GET (RFC 6960 appendix A.1), where the responder's URL leaves room for one: not behind a query or a
+    /// fragment, and not longer than caches are promised to cope with.
+    #[must_use]
+    pub fn get_url(&self, responder: &str) -> Option<String> {
+        if responder.contains(['?', '#']) {
+            return None;
+        }
+        let slash = if responder.ends_with('/') { "" } else { "/" };
+        let request = openssl::base64::encode_block(&self.der);
+        let request = request.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+        let url = format!("{responder}{slash}{request}");
+        (url.len() <= MAX_GET_URL).then_some(url)
+    }
+}
+
+/// The CertID of `leaf` with the given hash, encoded by OpenSSL and read back: rust-openssl shows no CertID's fields.
+pub(super) fn cert_id(
+    hash: MessageDigest,
+    leaf: &Certificate,
+    issuer: &Certificate,
+) -> Result<x509_ocsp::CertId, RequestError> {
+    encode(hash, leaf, issuer).map(|(_, cert_id)| cert_id)
+}
+
+fn encode(
+    hash: MessageDigest,
+    leaf: &Certificate,
+    issuer: &Certificate,
+) -> Result<(Vec<u8>, x509_ocsp::CertId), RequestError> {
+    let mut request = OcspRequest::new()?;
+    request.add_id(OcspCertId::from_cert(hash, leaf.x509(), issuer.x509())?)?;
+    let der = request.to_der()?;
+    let decoded = Decoded::from_der(&der).map_err(RequestError::new)?;
+    let asked = decoded.tbs_request.request_list.into_iter().next();
+    let asked = asked.ok_or_else(|| RequestError::new("OpenSSL encoded an empty request"))?;
+    Ok((der, asked.req_cert))
+}
