@@ -4,4 +4,5 @@
 
 pub mod certificate;
 pub mod clock;
+pub mod haproxy;
 pub mod pem;
