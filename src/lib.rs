@@ -5,6 +5,7 @@
 pub mod ca_issuers;
 pub mod certificate;
 pub mod clock;
+pub mod haproxy;
 pub mod ocsp;
 pub mod pem;
 pub mod responder;

@@ -1,0 +1,244 @@
+//! One command of HAProxy's Runtime API as bytes. Pure: nothing here connects to anything.
+
+use std::fmt;
+
+/// Base64 characters a line. Every HAProxy takes such lines; HAProxy 3.4 hangs on one very long line, and shorter ones
+/// waste bytes of `tune.bufsize` on line ends.
+const LINE: usize = 1024;
+/// Bytes of pipelined commands on one connection: half of the default `tune.bufsize`.
+const PIPELINE: usize = 8_000;
+
+/// A request: one line of commands joined by `;`, and the payload of the last one.
+///
+/// The lines end with LF alone: HAProxy 3.0 and later wait for ever for the end of a payload with CRLF.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Command {
+    parts: Vec<String>,
+    payload: Option<String>,
+}
+
+impl Command {
+    /// The bytes to send; `prefix` goes before every command (`@1 ` for a master socket).
+    #[must_use]
+    pub fn encode(&self, prefix: &str) -> String {
+        let line = self.parts.iter().map(|part| format!("{prefix}{part}")).collect::<Vec<_>>().join(";");
+        match &self.payload {
+            // The payload ends with an empty line.
+            Some(payload) => format!("{line} <<\n{}\n\n", payload.trim_end()),
+            None => format!("{line}\n"),
+        }
+    }
+
+    /// `show info`.
+    #[must_use]
+    pub fn show_info() -> Self {
+        Self::line("show info")
+    }
+
+    /// `show cli level`.
+    #[must_use]
+    pub fn show_cli_level() -> Self {
+        Self::line("show cli level")
+    }
+
+    /// `show ssl cert`: the open transaction and all names.
+    #[must_use]
+    pub fn show_certificates() -> Self {
+        Self::line("show ssl cert")
+    }
+
+    /// `show ssl cert NAME` for every name, in as few requests as fit. Names that cannot be sent are left out.
+    #[must_use]
+    pub fn show_certificate_details<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
+        let mut requests: Vec<Self> = Vec::new();
+        let mut length = PIPELINE;
+        // A leading asterisk would ask for the open transaction.
+        for name in names.into_iter().filter(|name| !name.starts_with('*')).filter_map(|name| escape(name).ok()) {
+            let part = format!("show ssl cert {name}");
+            let cost = part.len() + "@1 ;".len();
+            length += cost;
+            match requests.last_mut() {
+                Some(request) if length <= PIPELINE => request.parts.push(part),
+                _ => {
+                    length = cost;
+                    requests.push(Self { parts: vec![part], payload: None });
+                }
+            }
+        }
+        requests
+    }
+
+    /// `show ssl ocsp-response`: the keys of all entries. Since 2.5.
+    #[must_use]
+    pub fn show_entries() -> Self {
+        Self::line("show ssl ocsp-response")
+    }
+
+    /// `show ssl ocsp-response base64 KEY`: the response itself. Since 2.8.
+    #[must_use]
+    pub fn show_response(key: &str) -> Self {
+        Self::line(&format!("show ssl ocsp-response base64 {key}"))
+    }
+
+    /// `show ssl ocsp-response KEY`: the response as OpenSSL prints it. Since 2.5.
+    #[must_use]
+    pub fn show_response_text(key: &str) -> Self {
+        Self::line(&format!("show ssl ocsp-response {key}"))
+    }
+
+    /// `show ssl ocsp-updates`: what HAProxy updates by itself. Since 2.8.
+    #[must_use]
+    pub fn show_native_updates() -> Self {
+        Self::line("show ssl ocsp-updates")
+    }
+
+    /// `set ssl ocsp-response`.
+    #[must_use]
+    pub fn set_response(der: &[u8]) -> Self {
+        Self { parts: vec!["set ssl ocsp-response".to_owned()], payload: Some(base64_lines(der, LINE)) }
+    }
+
+    /// `set ssl cert NAME.ocsp`: puts a response into a transaction on the certificate.
+    ///
+    /// # Errors
+    /// When the name cannot be sent.
+    pub fn set_certificate_response(name: &str, der: &[u8]) -> Result<Self, Unsendable> {
+        Ok(Self { parts: vec![format!("set ssl cert {}.ocsp", escape(name)?)], payload: Some(base64_lines(der, LINE)) })
+    }
+
+    /// `set ssl cert NAME.issuer`: puts the issuer's certificate into a transaction on the certificate.
+    ///
+    /// # Errors
+    /// When the name cannot be sent.
+    pub fn set_certificate_issuer(name: &str, der: &[u8]) -> Result<Self, Unsendable> {
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----", base64_lines(der, 64));
+        Ok(Self { parts: vec![format!("set ssl cert {}.issuer", escape(name)?)], payload: Some(pem) })
+    }
+
+    /// `commit ssl cert NAME`.
+    ///
+    /// # Errors
+    /// When the name cannot be sent.
+    pub fn commit(name: &str) -> Result<Self, Unsendable> {
+        Ok(Self::line(&format!("commit ssl cert {}", escape(name)?)))
+    }
+
+    /// `abort ssl cert NAME`.
+    ///
+    /// # Errors
+    /// When the name cannot be sent.
+    pub fn abort(name: &str) -> Result<Self, Unsendable> {
+        Ok(Self::line(&format!("abort ssl cert {}", escape(name)?)))
+    }
+
+    fn line(text: &str) -> Self {
+        Self { parts: vec![text.to_owned()], payload: None }
+    }
+}
+
+/// The first command, without the payload: for messages.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.parts.first().map_or("", String::as_str);
+        let (few, more) = first.char_indices().nth(120).map_or((first, ""), |(at, _)| (first.split_at(at).0, "…"));
+        write!(f, "{few}{more}")?;
+        match self.parts.len() {
+            0 | 1 => Ok(()),
+            parts => write!(f, " (and {} more)", parts - 1),
+        }
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A name that no quoting brings through HAProxy's command line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the name {0:?} holds characters that HAProxy's command line cannot take; rename the file")]
+pub struct Unsendable(pub String);
+
+/// Quotes a name for the command line: words end at spaces, commands at `;`, and `<<` starts a payload. HAProxy drops
+/// one backslash before any character.
+pub(super) fn escape(name: &str) -> Result<String, Unsendable> {
+    // A name that was not UTF-8 came with replacement characters: the real one is lost.
+    if name.is_empty() || name.chars().any(|c| c.is_control() || c == char::REPLACEMENT_CHARACTER) {
+        return Err(Unsendable(name.to_owned()));
+    }
+    let mut escaped = String::with_capacity(name.len());
+    for c in name.chars() {
+        if matches!(c, '\\' | ' ' | ';' | '<' | '#' | '"' | '\'') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    Ok(escaped)
+}
+
+fn base64_lines(bytes: &[u8], width: usize) -> String {
+    // base64 is ASCII: every byte is a character.
+    let text = openssl::base64::encode_block(bytes);
+    let mut lines = String::with_capacity(text.len() + text.len() / width + 1);
+    for (at, c) in text.chars().enumerate() {
+        if at > 0 && at % width == 0 {
+            lines.push('\n');
+        }
+        lines.push(c);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_wrapped_and_ends_with_an_empty_line() {
+        let command = Command::set_response(&[0; 1000]);
+        let sent = command.encode("");
+        assert!(sent.starts_with("set ssl ocsp-response <<\nAAAA"));
+        assert!(sent.ends_with("==\n\n"));
+        assert_eq!(sent.lines().map(str::len).collect::<Vec<_>>(), [24, 1024, 312, 0]);
+        assert!(!sent.contains('\r'));
+        assert!(command.encode("@1 ").starts_with("@1 set ssl ocsp-response <<\n"));
+    }
+
+    #[test]
+    fn an_issuer_goes_out_as_pem() {
+        let sent = Command::set_certificate_issuer("a.pem", &[7; 60]).unwrap().encode("");
+        assert!(sent.starts_with("set ssl cert a.pem.issuer <<\n-----BEGIN CERTIFICATE-----\nBwcH"));
+        assert!(sent.ends_with("\n-----END CERTIFICATE-----\n\n"));
+        assert!(sent.lines().all(|line| line.len() <= 64));
+    }
+
+    #[test]
+    fn names_are_quoted_or_refused() {
+        assert_eq!(Command::commit(r"/c/s p;c\x.pem").unwrap().encode(""), "commit ssl cert /c/s\\ p\\;c\\\\x.pem\n");
+        assert_eq!(Command::abort("/c/x<<y").unwrap().encode("@1 "), "@1 abort ssl cert /c/x\\<\\<y\n");
+        for bad in ["", "a\nb", "a\rb", "a\0b", "a\tb", "a\u{fffd}b"] {
+            assert_eq!(Command::commit(bad), Err(Unsendable(bad.to_owned())));
+            assert_eq!(Command::set_certificate_response(bad, b""), Err(Unsendable(bad.to_owned())));
+        }
+    }
+
+    #[test]
+    fn details_are_asked_for_in_requests_that_fit() {
+        let names: Vec<String> = (0..1000).map(|n| format!("/etc/haproxy/certs/site-{n:04}.pem")).collect();
+        let requests = Command::show_certificate_details(names.iter().map(String::as_str));
+        assert!(requests.len() > 2);
+        let sent: Vec<String> = requests.iter().map(|request| request.encode("@1 ")).collect();
+        assert!(sent.iter().all(|line| line.len() <= PIPELINE && line.matches('\n').count() == 1));
+        assert_eq!(sent.iter().map(|line| line.matches("@1 show ssl cert ").count()).sum::<usize>(), 1000);
+        assert!(Command::show_certificate_details(["a\nb", "*a"]).is_empty());
+        let long = "x".repeat(2 * PIPELINE);
+        assert_eq!(Command::show_certificate_details([long.as_str(), "b"]).len(), 2);
+    }
+
+    #[test]
+    fn messages_show_no_payload() {
+        assert_eq!(Command::set_response(&[1, 2, 3]).to_string(), "set ssl ocsp-response");
+        assert_eq!(Command::show_certificate_details(["a", "b"])[0].to_string(), "show ssl cert a (and 1 more)");
+    }
+}

@@ -1,0 +1,150 @@
+//! The staple that HAProxy itself says it holds. Pure.
+
+use der::Decode;
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use x509_ocsp::{BasicOcspResponse, OcspResponse};
+
+/// A staple to compare with what HAProxy holds. The caller has verified it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StapleView<'a> {
+    /// The response as the CA sent it.
+    pub der: &'a [u8],
+    /// `producedAt`.
+    pub produced_at: Timestamp,
+    /// `thisUpdate`.
+    pub this_update: Timestamp,
+    /// `nextUpdate`.
+    pub next_update: Timestamp,
+}
+
+/// What an entry holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// Nothing yet.
+    Nothing,
+    /// A response.
+    Response(HeldResponse),
+    /// Something this program cannot read.
+    Unreadable,
+}
+
+/// A response that HAProxy holds. Nobody has verified it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldResponse {
+    /// The response itself; 2.8 and later.
+    pub der: Option<Vec<u8>>,
+    /// `producedAt`.
+    pub produced_at: Timestamp,
+    /// `thisUpdate`.
+    pub this_update: Timestamp,
+    /// `nextUpdate`.
+    pub next_update: Option<Timestamp>,
+    /// The signature, where only a text is to be had.
+    signature: Vec<u8>,
+}
+
+impl Held {
+    /// Reads the reply to `show ssl ocsp-response base64 KEY`.
+    pub(super) fn from_base64(reply: &str) -> Self {
+        let text: String = reply.split_ascii_whitespace().collect();
+        if text.is_empty() {
+            return Self::Nothing;
+        }
+        openssl::base64::decode_block(&text)
+            .ok()
+            .and_then(|der| from_der(&der))
+            .map_or(Self::Unreadable, Self::Response)
+    }
+
+    /// Reads the reply to `show ssl ocsp-response KEY`.
+    pub(super) fn from_text(reply: &str) -> Self {
+        if reply.trim().is_empty() {
+            return Self::Nothing;
+        }
+        from_text(reply).map_or(Self::Unreadable, Self::Response)
+    }
+
+    /// The response, if there is one.
+    #[must_use]
+    pub const fn response(&self) -> Option<&HeldResponse> {
+        match self {
+            Self::Response(response) => Some(response),
+            Self::Nothing | Self::Unreadable => None,
+        }
+    }
+}
+
+impl HeldResponse {
+    /// Whether this is `staple`. Without the bytes, the times and the signature stand for them.
+    #[must_use]
+    pub fn is(&self, staple: &StapleView<'_>) -> bool {
+        self.der.as_ref().map_or_else(
+            || {
+                self.produced_at == staple.produced_at
+                    && self.this_update == staple.this_update
+                    && self.next_update == Some(staple.next_update)
+                    && (self.signature.is_empty() || contains(staple.der, &self.signature))
+            },
+            |der| der == staple.der,
+        )
+    }
+
+    /// Whether the CA said this after `staple`.
+    #[must_use]
+    pub fn is_newer_than(&self, staple: &StapleView<'_>) -> bool {
+        (self.this_update, self.produced_at) > (staple.this_update, staple.produced_at)
+    }
+}
+
+fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
+
+fn from_der(der: &[u8]) -> Option<HeldResponse> {
+    let bytes = OcspResponse::from_der(der).ok()?.response_bytes?;
+    let basic = BasicOcspResponse::from_der(bytes.response.as_bytes()).ok()?;
+    let single = basic.tbs_response_data.responses.first()?;
+    let time = |time: &x509_ocsp::OcspGeneralizedTime| Timestamp::try_from(time.0.to_system_time()).ok();
+    Some(HeldResponse {
+        der: Some(der.to_vec()),
+        produced_at: time(&basic.tbs_response_data.produced_at)?,
+        this_update: time(&single.this_update)?,
+        next_update: single.next_update.as_ref().and_then(time),
+        signature: basic.signature.raw_bytes().to_vec(),
+    })
+}
+
+fn from_text(text: &str) -> Option<HeldResponse> {
+    let field = |name: &str| text.lines().find_map(|line| line.trim_start().strip_prefix(name)).map(str::trim);
+    Some(HeldResponse {
+        der: None,
+        produced_at: time(field("Produced At:")?)?,
+        this_update: time(field("This Update:")?)?,
+        next_update: field("Next Update:").and_then(time),
+        signature: signature(text),
+    })
+}
+
+/// `Nov  3 06:55:02 2026 GMT`, as OpenSSL prints a GeneralizedTime.
+fn time(text: &str) -> Option<Timestamp> {
+    let words: Vec<&str> = text.strip_suffix("GMT")?.split_ascii_whitespace().collect();
+    let time = DateTime::strptime("%b %d %H:%M:%S%.f %Y", words.join(" ")).ok()?;
+    time.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+}
+
+/// The first signature of the text is the response's own, those of certificates follow. OpenSSL 1.1 prints it right
+/// after its algorithm, 3.0 under a heading.
+fn signature(text: &str) -> Vec<u8> {
+    let digits: String = text
+        .lines()
+        .skip_while(|line| !line.trim_start().starts_with("Signature Algorithm:"))
+        .skip(1)
+        .skip_while(|line| line.trim() == "Signature Value:")
+        .map(str::trim)
+        .take_while(|line| !line.is_empty() && line.chars().all(|c| c.is_ascii_hexdigit() || c == ':'))
+        .flat_map(|line| line.chars().filter(|c| *c != ':'))
+        .collect();
+    crate::certificate::parse_hex(&digits).unwrap_or_default()
+}

@@ -1,0 +1,344 @@
+//! Bringing a verified staple into HAProxy, and making sure that it is there.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::command::Command;
+use super::held::{Held, HeldResponse, StapleView};
+use super::inventory::{CertIdKey, Entry, Stapling};
+use super::process::Process;
+use super::refusal::{InstallError, excerpt};
+use super::session::{self, HaproxyError};
+use super::socket::RuntimeApi;
+use crate::certificate::Certificate;
+
+/// HAProxy stops stapling this long before `nextUpdate` (`OCSP_MAX_RESPONSE_TIME_SKEW`). A response that is closer to
+/// its end would replace the one before it and never be served.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// One staple for one certificate of one HAProxy.
+#[derive(Clone, Copy, Debug)]
+pub struct Installation<'a> {
+    /// HAProxy's name for the certificate.
+    pub name: &'a str,
+    /// The certificate's CertID, as the responder was asked for it.
+    pub id: &'a CertIdKey,
+    /// What the survey said about the certificate.
+    pub stapling: Stapling,
+    /// The issuer's certificate.
+    pub issuer: IssuerKnowledge<'a>,
+    /// The staple. The caller guarantees that it was verified for this certificate and issuer.
+    pub staple: StapleView<'a>,
+    /// What to do about a staple in HAProxy that the CA made after this one.
+    pub overwrite: OverwritePolicy,
+}
+
+/// Whether HAProxy can find the issuer of a certificate.
+#[derive(Clone, Copy, Debug)]
+pub enum IssuerKnowledge<'a> {
+    /// It is in the certificate's own chain.
+    InChain,
+    /// HAProxy has to be told.
+    Told(&'a Certificate),
+}
+
+/// What to do when HAProxy holds a response with a later `thisUpdate`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OverwritePolicy {
+    /// Leave it and report it.
+    #[default]
+    KeepNewer,
+    /// Overwrite it: the caller has looked at it and it does not verify.
+    Replace,
+}
+
+/// What became of an installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// HAProxy holds exactly this staple; nothing was written.
+    AlreadyServed,
+    /// HAProxy took it.
+    Installed {
+        /// Whether stapling had to be switched on by a transaction.
+        enabled: bool,
+        /// How that is known.
+        proof: Proof,
+    },
+    /// HAProxy holds a later one, which nobody has verified; nothing was written.
+    HoldsNewer(HeldResponse),
+    /// It is not installed.
+    Failed(InstallError),
+}
+
+/// How it is known that HAProxy holds a staple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// It was read back.
+    ReadBack,
+    /// HAProxy said so; before 2.5 there is no way to read it back.
+    Reply,
+}
+
+/// Brings one staple into HAProxy.
+///
+/// `entries` is the survey's list of entries; it is renewed when it proves to be out of date. HAProxy before 2.5 does
+/// not show what it holds: there, every call writes, and the caller remembers what it installed in which process.
+///
+/// Await it to its end: a transaction that is dropped half-way stays open.
+pub async fn reconcile(
+    api: &impl RuntimeApi,
+    process: &Process,
+    entries: &mut Option<Vec<Entry>>,
+    one: &Installation<'_>,
+    now: Timestamp,
+) -> Outcome {
+    reconcile_many(api, process, entries, std::slice::from_ref(one), now)
+        .await
+        .pop()
+        .unwrap_or(Outcome::Failed(InstallError::NoEntry))
+}
+
+/// Brings staples into HAProxy, one after the other, and lists the entries once for all that had to be switched on.
+/// One outcome for each installation, in their order.
+pub async fn reconcile_many(
+    api: &impl RuntimeApi,
+    process: &Process,
+    entries: &mut Option<Vec<Entry>>,
+    installations: &[Installation<'_>],
+    now: Timestamp,
+) -> Vec<Outcome> {
+    let mut steps = Vec::with_capacity(installations.len());
+    for one in installations {
+        steps.push(
+            write(api, process, entries, one, now).await.unwrap_or_else(|error| Step::Done(Outcome::Failed(error))),
+        );
+    }
+    if process.version.lists_entries() && steps.iter().any(|step| matches!(step, Step::Enabled)) {
+        // If this fails, so does every read-back below, with the same reason.
+        *entries = session::list_entries(api).await.ok();
+    }
+    let mut outcomes = Vec::with_capacity(installations.len());
+    for (one, step) in installations.iter().zip(steps) {
+        let enabled = matches!(step, Step::Enabled);
+        outcomes.push(match step {
+            Step::Done(outcome) => outcome,
+            Step::Pushed | Step::Enabled => match read_back(api, process, entries, one).await {
+                Ok(proof) => Outcome::Installed { enabled, proof },
+                Err(error) => Outcome::Failed(error),
+            },
+        });
+    }
+    outcomes
+}
+
+enum Step {
+    Done(Outcome),
+    /// Written into an entry.
+    Pushed,
+    /// Switched on by a transaction.
+    Enabled,
+}
+
+async fn write(
+    api: &impl RuntimeApi,
+    process: &Process,
+    entries: &mut Option<Vec<Entry>>,
+    one: &Installation<'_>,
+    now: Timestamp,
+) -> Result<Step, InstallError> {
+    let staple = &one.staple;
+    let limit = process.version.response_limit(one.name);
+    if staple.der.len() > limit {
+        return Err(InstallError::TooLarge { bytes: staple.der.len(), limit });
+    }
+    if crate::clock::between(now, staple.next_update) <= SKEW {
+        return Err(InstallError::Expired { next_update: Some(staple.next_update) });
+    }
+    if !process.version.lists_entries() {
+        return match push(api, staple).await {
+            Ok(()) => Ok(Step::Pushed),
+            Err(InstallError::CertIdUnknown) => enable(api, process, one).await,
+            Err(error) => Err(error),
+        };
+    }
+    match current(api, process, entries, one).await? {
+        None => enable(api, process, one).await,
+        Some(Held::Response(held))
+            if held.is_newer_than(staple) && one.overwrite == OverwritePolicy::KeepNewer && !held.is(staple) =>
+        {
+            Ok(Step::Done(Outcome::HoldsNewer(held)))
+        }
+        // The entry is another name's: this one is not stapled yet.
+        Some(_) if one.stapling == Stapling::Off => enable(api, process, one).await,
+        Some(Held::Response(held)) if held.is(staple) => Ok(Step::Done(Outcome::AlreadyServed)),
+        Some(_) => push(api, staple).await.map(|()| Step::Pushed).inspect_err(|error| {
+            if *error == InstallError::CertIdUnknown {
+                *entries = None;
+            }
+        }),
+    }
+}
+
+/// What HAProxy holds for the CertID; none if it has no entry.
+async fn current(
+    api: &impl RuntimeApi,
+    process: &Process,
+    entries: &mut Option<Vec<Entry>>,
+    one: &Installation<'_>,
+) -> Result<Option<Held>, InstallError> {
+    let known = entries.is_some();
+    if let Some(entry) = find(api, entries, one.id).await? {
+        if let Some(held) = session::held(api, process, &entry).await? {
+            return Ok(Some(held));
+        }
+        // The list is out of date: HAProxy dropped the entry.
+        *entries = None;
+        if known && let Some(entry) = find(api, entries, one.id).await? {
+            return Ok(session::held(api, process, &entry).await?);
+        }
+    }
+    Ok(None)
+}
+
+async fn find(
+    api: &impl RuntimeApi,
+    entries: &mut Option<Vec<Entry>>,
+    id: &CertIdKey,
+) -> Result<Option<Entry>, InstallError> {
+    let list = match entries {
+        Some(list) => list,
+        None => entries.insert(session::list_entries(api).await?),
+    };
+    Ok(list.iter().find(|entry| entry.id == *id).cloned())
+}
+
+async fn push(api: &impl RuntimeApi, staple: &StapleView<'_>) -> Result<(), InstallError> {
+    let command = Command::set_response(staple.der);
+    let reply = api.exchange(&command).await?;
+    if reply.trim() == "OCSP Response updated!" { Ok(()) } else { Err(InstallError::from_reply(&command, &reply)) }
+}
+
+async fn read_back(
+    api: &impl RuntimeApi,
+    process: &Process,
+    entries: &mut Option<Vec<Entry>>,
+    one: &Installation<'_>,
+) -> Result<Proof, InstallError> {
+    if !process.version.lists_entries() {
+        return Ok(Proof::Reply);
+    }
+    match current(api, process, entries, one).await? {
+        None => Err(InstallError::NoEntry),
+        Some(Held::Response(held)) if held.is(&one.staple) => Ok(Proof::ReadBack),
+        Some(Held::Response(held)) => {
+            Err(InstallError::ReadBack { held: format!("one with thisUpdate {}", held.this_update) })
+        }
+        Some(Held::Nothing) => Err(InstallError::ReadBack { held: "none".to_owned() }),
+        Some(Held::Unreadable) => Err(InstallError::ReadBack { held: "something unreadable".to_owned() }),
+    }
+}
+
+/// Switches stapling on: a transaction that gives the certificate the response, and the issuer where HAProxy cannot
+/// find it. The private key stays where it is.
+///
+/// HAProxy has one transaction for everyone. None but our own is ever committed or aborted, and one that we left open
+/// when we died cannot be told from someone else's.
+async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>) -> Result<Step, InstallError> {
+    let response = Command::set_certificate_response(one.name, one.staple.der)?;
+    let issuer = match one.issuer {
+        IssuerKnowledge::InChain => None,
+        IssuerKnowledge::Told(issuer) => Some(Command::set_certificate_issuer(one.name, issuer.der())?),
+    };
+    let listing = session::list(api).await?;
+    if let Some(by) = listing.transaction {
+        return Err(InstallError::Busy { by: Some(by) });
+    }
+    let mut steps = issuer.iter().chain([&response]);
+    let Some(first) = steps.next() else { return Err(InstallError::NoEntry) };
+    let reply = api.exchange(first).await?;
+    let name = created(process, one.name, &reply).ok_or_else(|| refused(first, issuer.as_ref(), &reply))??;
+    for step in steps {
+        let answer = api.exchange(step).await.map_err(InstallError::from);
+        let refusal = match answer {
+            Ok(reply) if is_about(&reply, "updated", &name) => continue,
+            Ok(reply) => refused(step, issuer.as_ref(), &reply),
+            Err(error) => error,
+        };
+        // The first refusal is the one to tell.
+        let _ = abort(api, &name).await;
+        return Err(refusal);
+    }
+    commit(api, process, &name).await
+}
+
+/// The certificate that a transaction was created for, if one was.
+fn created(process: &Process, name: &str, reply: &str) -> Option<Result<String, InstallError>> {
+    let about = |verb: &str| {
+        let line = reply.lines().rfind(|line| !line.trim().is_empty())?;
+        line.strip_prefix(&format!("Transaction {verb} for certificate "))?.strip_suffix('!')
+    };
+    if let Some(certificate) = about("updated") {
+        return Some(Err(InstallError::ForeignTransaction { certificate: certificate.to_owned() }));
+    }
+    let certificate = about("created")?;
+    // In 2.2, `a.pem.rsa` is a part of `a.pem`.
+    let is_bundle = process.version.bundles()
+        && name.strip_prefix(certificate).is_some_and(|suffix| [".rsa", ".ecdsa", ".dsa"].contains(&suffix));
+    if certificate == name || is_bundle {
+        Some(Ok(certificate.to_owned()))
+    } else {
+        // HAProxy understood another name than was meant.
+        Some(Err(InstallError::ForeignTransaction { certificate: certificate.to_owned() }))
+    }
+}
+
+fn is_about(reply: &str, verb: &str, name: &str) -> bool {
+    let line = reply.lines().rfind(|line| !line.trim().is_empty());
+    line == Some(&format!("Transaction {verb} for certificate {name}!"))
+}
+
+fn refused(command: &Command, issuer: Option<&Command>, reply: &str) -> InstallError {
+    match InstallError::from_reply(command, reply) {
+        InstallError::UnexpectedReply { reply, .. } if issuer == Some(command) => InstallError::IssuerRefused { reply },
+        error => error,
+    }
+}
+
+async fn abort(api: &impl RuntimeApi, name: &str) -> Result<(), InstallError> {
+    api.exchange(&Command::abort(name)?).await?;
+    Ok(())
+}
+
+async fn commit(api: &impl RuntimeApi, process: &Process, name: &str) -> Result<Step, InstallError> {
+    let command = Command::commit(name)?;
+    let reply = api.exchange(&command).await?;
+    if reply.trim_end().ends_with("Success!") {
+        return match InstallError::from_reply(&command, &reply) {
+            // Nothing to complain about.
+            InstallError::UnexpectedReply { .. } => Ok(Step::Enabled),
+            // `Loading: … Content will be ignored.`: the certificate is as it was, with an empty entry.
+            error => Err(error),
+        };
+    }
+    // 2.6 and later drop the transaction by themselves. 2.2 keeps it, and aborting it then crashes HAProxy.
+    if process.version.is_at_least(2, 4) && !process.version.is_at_least(2, 6) {
+        let _ = abort(api, name).await;
+    }
+    Err(InstallError::CommitFailed { reply: excerpt(&reply) })
+}
+
+impl From<HaproxyError> for InstallError {
+    fn from(error: HaproxyError) -> Self {
+        match error {
+            HaproxyError::Socket(error) => Self::Socket(error),
+            HaproxyError::Level { .. } => Self::PermissionDenied,
+            HaproxyError::Locked => Self::Busy { by: None },
+            HaproxyError::NoOcspSupport => Self::NoOcspSupport,
+            HaproxyError::UnexpectedReply { command, reply } => Self::UnexpectedReply { command, reply },
+            HaproxyError::LeavingProcess { pid } => {
+                Self::UnexpectedReply { command: "show info".to_owned(), reply: format!("process {pid} is leaving") }
+            }
+        }
+    }
+}

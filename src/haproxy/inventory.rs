@@ -1,0 +1,297 @@
+//! What HAProxy says it has loaded: certificates, entries for staples, native updates. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::certificate::{Fingerprint, SerialNumber, parse_hex};
+
+/// What identifies a certificate to an OCSP responder (RFC 6960 section 4.1.1), as far as HAProxy lists it. HAProxy's
+/// own key is the DER of the CertID, which TLS libraries encode differently: it is never taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CertIdKey {
+    /// The hash of the issuer's name.
+    pub issuer_name_hash: Vec<u8>,
+    /// The hash of the issuer's key.
+    pub issuer_key_hash: Vec<u8>,
+    /// The certificate's serial number.
+    pub serial_number: SerialNumber,
+}
+
+/// A certificate as HAProxy runs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedCertificate {
+    /// HAProxy's name for it: a path in HAProxy's own file system, or `@store/alias`.
+    pub name: String,
+    /// The name that holds it in HAProxy 2.2 if it is one of several key types under one name.
+    pub bundle: Option<String>,
+    /// SHA-1 of its DER; none if HAProxy does not show it (bundles in 2.2, empty certificates).
+    pub fingerprint: Option<Fingerprint>,
+    /// Its serial number.
+    pub serial_number: Option<SerialNumber>,
+    /// Whether anything uses it.
+    pub status: LoadedStatus,
+    /// Whether HAProxy staples it.
+    pub stapling: Stapling,
+}
+
+/// `Status:` of a loaded certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadedStatus {
+    /// A bind line, a crt-list or a server uses it.
+    Used,
+    /// It is loaded and nothing uses it.
+    Unused,
+    /// It was made with `new ssl cert` and has no content yet.
+    Empty,
+    /// Something this program does not know.
+    Other,
+    /// HAProxy did not show it.
+    NotShown,
+}
+
+/// Whether HAProxy looks for a staple when it serves a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stapling {
+    /// It does: a push is enough.
+    On,
+    /// It does not, whatever entries exist: a transaction has to switch it on. The same certificate under another name
+    /// may be stapled all the same.
+    Off,
+    /// HAProxy does not say; the list of entries tells (2.5 to 2.7), or the reply to a push.
+    Unknown,
+}
+
+/// A place for a staple: HAProxy has one a CertID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// HAProxy's name for it: hexadecimal, opaque.
+    pub key: String,
+    /// The first certificate it serves; 2.8 and later.
+    pub path: Option<String>,
+    /// Which certificate it is for.
+    pub id: CertIdKey,
+}
+
+/// One certificate that HAProxy refreshes by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NativeUpdate {
+    /// The entry's key.
+    pub key: String,
+    /// The first certificate the entry serves.
+    pub path: String,
+}
+
+/// All of it, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Every certificate, in HAProxy's order.
+    pub loaded: Vec<LoadedCertificate>,
+    /// Every entry; none before 2.5, which does not list them.
+    pub entries: Option<Vec<Entry>>,
+    /// What HAProxy updates by itself; 2.8 and later.
+    pub native_updates: Vec<NativeUpdate>,
+    /// The certificate that someone's open transaction is about.
+    pub transaction_open: Option<String>,
+}
+
+impl Survey {
+    /// Whether HAProxy itself refreshes the staple of the certificate with this name. An entry is updated for all
+    /// certificates with its CertID, also those that are loaded under a second name.
+    #[must_use]
+    pub fn is_updated_natively(&self, name: &str, id: Option<&CertIdKey>) -> bool {
+        let keys: BTreeSet<&str> = self.native_updates.iter().map(|update| update.key.as_str()).collect();
+        self.native_updates.iter().any(|update| update.path == name)
+            || id.is_some_and(|id| {
+                self.entries.iter().flatten().any(|entry| entry.id == *id && keys.contains(entry.key.as_str()))
+            })
+    }
+}
+
+/// The reply to `show ssl cert`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Listing {
+    pub(super) transaction: Option<String>,
+    /// Name and bundle.
+    pub(super) names: Vec<(String, Option<String>)>,
+}
+
+impl Listing {
+    /// None if the reply is not a list of certificates.
+    pub(super) fn parse(reply: &str) -> Option<Self> {
+        let mut listing = Self::default();
+        let mut in_transaction = None;
+        for line in reply.lines().filter(|line| !line.is_empty()) {
+            match (line, in_transaction) {
+                ("# transaction", _) => in_transaction = Some(true),
+                ("# filename", _) => in_transaction = Some(false),
+                (line, Some(true)) => {
+                    let name = line.strip_prefix('*').unwrap_or(line);
+                    let name = bundle(name).map_or(name, |(base, _)| base);
+                    listing.transaction.get_or_insert_with(|| name.to_owned());
+                }
+                (line, Some(false)) => {
+                    // A name that starts with an asterisk is escaped.
+                    let name = line.strip_prefix('\\').filter(|rest| rest.starts_with('*')).unwrap_or(line);
+                    match bundle(name) {
+                        Some((base, members)) => {
+                            let members = members.into_iter().map(|member| (member.to_owned(), Some(base.to_owned())));
+                            listing.names.extend(members);
+                        }
+                        None => listing.names.push((name.to_owned(), None)),
+                    }
+                }
+                (_, None) => return None,
+            }
+        }
+        // HAProxy without any certificate lists nothing, not even the heading.
+        (in_transaction.is_some() || reply.trim().is_empty()).then_some(listing)
+    }
+}
+
+/// `a.pem: a.pem.ecdsa a.pem.rsa`, as HAProxy 2.2 lists certificates of several key types.
+fn bundle(line: &str) -> Option<(&str, Vec<&str>)> {
+    let (base, rest) = line.split_once(": ")?;
+    let suffixes = ["dsa", "ecdsa", "rsa"];
+    // The names in `rest` may hold spaces, so look for the base instead of splitting at them.
+    let starts: Vec<usize> = rest
+        .match_indices(base)
+        .map(|(at, _)| at)
+        .filter(|at| {
+            rest.get(at + base.len()..).is_some_and(|after| {
+                after.strip_prefix('.').is_some_and(|after| {
+                    suffixes.iter().any(|suffix| {
+                        after.strip_prefix(suffix).is_some_and(|end| end.is_empty() || end.starts_with(' '))
+                    })
+                })
+            })
+        })
+        .collect();
+    if starts.first() != Some(&0) {
+        return None;
+    }
+    let ends = starts.iter().skip(1).copied().chain([rest.len()]);
+    let members = starts.iter().zip(ends).filter_map(|(start, end)| rest.get(*start..end)).map(str::trim_end);
+    Some((base, members.collect()))
+}
+
+/// What `show ssl cert NAME` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Details {
+    fingerprint: Option<Fingerprint>,
+    serial_number: Option<SerialNumber>,
+    status: LoadedStatus,
+    /// `OCSP Response Key:`, which may be empty; 2.5 and later.
+    response_key: Option<String>,
+}
+
+impl Details {
+    /// Reads pipelined replies; a reply that shows no certificate is passed over.
+    pub(super) fn parse(reply: &str) -> BTreeMap<String, Self> {
+        let mut found = BTreeMap::new();
+        let mut rest = reply.lines().peekable();
+        while let Some(line) = rest.next() {
+            let Some(name) = line.strip_prefix("Filename: ") else { continue };
+            let mut details =
+                Self { fingerprint: None, serial_number: None, status: LoadedStatus::NotShown, response_key: None };
+            while let Some(line) = rest.next_if(|line| !line.starts_with("Filename: ")) {
+                let Some((field, value)) = line.split_once(':') else { continue };
+                let value = value.trim();
+                match field {
+                    "Status" => details.status = status(value),
+                    "Serial" if details.serial_number.is_none() => {
+                        details.serial_number = SerialNumber::from_hex(value);
+                    }
+                    "SHA1 FingerPrint" if details.fingerprint.is_none() => details.fingerprint = value.parse().ok(),
+                    "OCSP Response Key" => details.response_key = Some(value.to_owned()),
+                    _ => {}
+                }
+            }
+            found.insert(name.to_owned(), details);
+        }
+        found
+    }
+}
+
+fn status(text: &str) -> LoadedStatus {
+    match text {
+        "Used" => LoadedStatus::Used,
+        "Unused" => LoadedStatus::Unused,
+        "Empty" => LoadedStatus::Empty,
+        _ => LoadedStatus::Other,
+    }
+}
+
+/// Joins names and details.
+pub(super) fn join(
+    names: Vec<(String, Option<String>)>,
+    details: &BTreeMap<String, Details>,
+    key_is_cert_id: bool,
+) -> Vec<LoadedCertificate> {
+    let mut uses: BTreeMap<Fingerprint, usize> = BTreeMap::new();
+    for fingerprint in details.values().filter_map(|details| details.fingerprint) {
+        *uses.entry(fingerprint).or_default() += 1;
+    }
+    let several = |details: &Details| {
+        details.fingerprint.and_then(|fingerprint| uses.get(&fingerprint)).is_some_and(|uses| *uses > 1)
+    };
+    names
+        .into_iter()
+        .map(|(name, bundle)| {
+            let shown = details.get(&name);
+            let stapling = match shown.and_then(|details| Some((details, details.response_key.as_deref()?))) {
+                Some((_, key)) if !key.is_empty() => Stapling::On,
+                // Since 2.8 the key is the CertID of this very name. Before, it came from the response that was loaded
+                // with it: an empty one leaves the key empty, and only the list of entries tells; that list cannot
+                // tell two names of one certificate apart, though.
+                Some((details, _)) if key_is_cert_id || several(details) => Stapling::Off,
+                _ => Stapling::Unknown,
+            };
+            LoadedCertificate {
+                bundle,
+                fingerprint: shown.and_then(|details| details.fingerprint),
+                serial_number: shown.and_then(|details| details.serial_number.clone()),
+                status: shown.map_or(LoadedStatus::NotShown, |details| details.status),
+                stapling,
+                name,
+            }
+        })
+        .collect()
+}
+
+/// The reply to `show ssl ocsp-response`; none if it is something else.
+pub(super) fn parse_entries(reply: &str) -> Option<Vec<Entry>> {
+    if reply.trim().is_empty() {
+        return Some(Vec::new());
+    }
+    let rest = reply.trim_start().strip_prefix("# Certificate IDs")?;
+    let entries = rest.split("Certificate ID key : ").skip(1).filter_map(|block| {
+        let mut lines = block.lines();
+        let key = lines.next()?.trim().to_owned();
+        let (mut path, mut name_hash, mut key_hash, mut serial) = (None, None, None, None);
+        for line in lines {
+            if let Some(text) = line.strip_prefix("Certificate path : ") {
+                path = Some(text.to_owned());
+            } else if let Some(text) = line.strip_prefix("   Issuer Name Hash: ") {
+                name_hash = parse_hex(text.trim());
+            } else if let Some(text) = line.strip_prefix("   Issuer Key Hash: ") {
+                key_hash = parse_hex(text.trim());
+            } else if let Some(text) = line.strip_prefix("   Serial Number: ") {
+                serial = SerialNumber::from_hex(text.trim());
+            }
+        }
+        let id = CertIdKey { issuer_name_hash: name_hash?, issuer_key_hash: key_hash?, serial_number: serial? };
+        Some(Entry { key, path, id })
+    });
+    Some(entries.collect())
+}
+
+/// The reply to `show ssl ocsp-updates`; none if it is something else.
+pub(super) fn parse_native_updates(reply: &str) -> Option<Vec<NativeUpdate>> {
+    let mut lines = reply.lines().filter(|line| !line.trim().is_empty());
+    lines.next().filter(|heading| heading.starts_with("OCSP Certid | Path |"))?;
+    let updates = lines.filter_map(|line| {
+        let mut fields = line.split(" | ");
+        let (key, path) = (fields.next()?.trim(), fields.next()?.trim());
+        Some(NativeUpdate { key: key.to_owned(), path: path.to_owned() })
+    });
+    Some(updates.collect())
+}

@@ -1,0 +1,26 @@
+//! HAProxy's Runtime API: who answers, what it has loaded, and how a staple gets in.
+//!
+//! [`look`] says which process answers, [`survey`] what it has loaded, [`reconcile`] brings a staple in. All three talk
+//! through [`RuntimeApi`], which [`Socket`] implements for HAProxy's own sockets.
+
+mod address;
+mod command;
+mod held;
+mod install;
+mod inventory;
+mod process;
+mod refusal;
+mod session;
+mod socket;
+#[cfg(test)]
+mod tests;
+
+pub use address::{Address, AddressError, Place};
+pub use command::{Command, Unsendable};
+pub use held::{Held, HeldResponse, StapleView};
+pub use install::{Installation, IssuerKnowledge, Outcome, OverwritePolicy, Proof, reconcile, reconcile_many};
+pub use inventory::{CertIdKey, Entry, LoadedCertificate, LoadedStatus, NativeUpdate, Stapling, Survey};
+pub use process::{Process, Version};
+pub use refusal::InstallError;
+pub use session::{HaproxyError, held, look, survey};
+pub use socket::{RuntimeApi, Socket, SocketError};
