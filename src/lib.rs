@@ -4,4 +4,6 @@
 
 pub mod certificate;
 pub mod clock;
+pub mod crt_list;
 pub mod pem;
+pub mod settings;
