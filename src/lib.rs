@@ -5,5 +5,6 @@
 pub mod certificate;
 pub mod clock;
 pub mod crt_list;
+pub mod discovery;
 pub mod pem;
 pub mod settings;
