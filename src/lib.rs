@@ -5,8 +5,11 @@
 pub mod ca_issuers;
 pub mod certificate;
 pub mod clock;
+pub mod crt_list;
+pub mod discovery;
 pub mod haproxy;
 pub mod ocsp;
 pub mod pem;
 pub mod responder;
 pub mod schedule;
+pub mod settings;

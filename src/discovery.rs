@@ -1,0 +1,352 @@
+//! Finds certificate files the way HAProxy does, and reads them again only when they changed.
+//!
+//! A poll, not a watch: Kubernetes swaps a link two directories up, NFS tells nobody anything, and a scan that is two
+//! stat calls a certificate costs next to nothing. Everything here blocks; callers on an async runtime use a thread.
+
+mod file;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+pub use self::file::{Content, FileError};
+use self::file::{LARGEST_CERTIFICATE_FILE, LARGEST_CRT_LIST, Stamp};
+use crate::crt_list::{CrtList, Refusal};
+use crate::pem::{Bundle, PemError};
+use crate::settings::PathMap;
+
+/// What HAProxy does not take for a certificate in a directory.
+const NOT_CERTIFICATES: [&str; 4] = ["key", "issuer", "ocsp", "sctl"];
+/// What a certificate file is called by custom. Anything else in a directory may as well be a README.
+const CERTIFICATE_EXTENSIONS: [&str; 6] = ["pem", "crt", "cer", "rsa", "dsa", "ecdsa"];
+/// One certificate for each kind of key, under one name: a `crt foo.pem` that is not there stands for those that are.
+const BUNDLE_EXTENSIONS: [&str; 3] = [".rsa", ".dsa", ".ecdsa"];
+
+/// What one look at the files found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Every certificate file, by path, each once.
+    pub files: Vec<CertificateFile>,
+    /// What hinders finding more.
+    pub problems: Vec<Problem>,
+}
+
+/// One certificate file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFile {
+    /// Where it is, as configured: symbolic links are not resolved, because the `.ocsp` belongs beside the link.
+    pub path: PathBuf,
+    /// What it says. While the file does not change, this is the same allocation in every scan.
+    pub content: Result<Arc<Content>, FileError>,
+}
+
+/// Something named by `STAPLER_CERTS` that does not lead to certificates. It heals when the next scan finds it in order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+pub struct Problem {
+    /// What `STAPLER_CERTS` names.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub error: ProblemError,
+}
+
+/// What is wrong with something that `STAPLER_CERTS` names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProblemError {
+    /// Nothing is there.
+    #[error("STAPLER_CERTS names it, but there is no such file or directory; mount it, or name another place")]
+    Missing,
+    /// It could not be read.
+    #[error("STAPLER_CERTS names it, but it cannot be read: {reason}")]
+    Unreadable {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A directory or a crt-list without a single certificate.
+    #[error("STAPLER_CERTS names it, but there is no certificate in it")]
+    Empty,
+    /// A line of a crt-list that HAProxy would not take.
+    #[error("{reason}")]
+    CrtList {
+        /// The line and what is wrong with it.
+        reason: String,
+    },
+}
+
+impl ProblemError {
+    /// A stable word for it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Empty => "empty",
+            Self::CrtList { .. } => "crt_list",
+        }
+    }
+}
+
+impl From<&Refusal> for ProblemError {
+    fn from(refusal: &Refusal) -> Self {
+        Self::CrtList { reason: refusal.to_string() }
+    }
+}
+
+/// Where HAProxy looks for a certificate's OCSP response.
+#[must_use]
+pub fn own_ocsp_path(certificate: &Path) -> PathBuf {
+    with_suffix(certificate, ".ocsp")
+}
+
+/// Looks for certificate files, and remembers what it read.
+#[derive(Debug)]
+pub struct Scanner {
+    roots: Vec<PathBuf>,
+    path_map: PathMap,
+    seen: HashMap<PathBuf, Seen>,
+}
+
+impl Scanner {
+    /// Will look at `roots`: certificate files, directories and crt-lists.
+    #[must_use]
+    pub fn new(roots: Vec<PathBuf>, path_map: PathMap) -> Self {
+        Self { roots, path_map, seen: HashMap::new() }
+    }
+
+    /// Looks at everything once. `also` are the places of certificates that HAProxy says it has loaded; those that
+    /// cannot be found here are passed over.
+    pub fn scan(&mut self, also: &[PathBuf]) -> Scan {
+        let before = std::mem::take(&mut self.seen);
+        let mut pass = Pass {
+            path_map: &self.path_map,
+            before,
+            seen: HashMap::new(),
+            files: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        for root in &self.roots {
+            if let Err(error) = pass.root(root) {
+                pass.problems.push(Problem { path: root.clone(), error });
+            }
+        }
+        for path in also {
+            for path in existing(path) {
+                pass.named(path);
+            }
+        }
+        let Pass { seen, files, mut problems, .. } = pass;
+        self.seen = seen;
+        problems.sort();
+        problems.dedup();
+        let files = files.into_iter().map(|(path, content)| CertificateFile { path, content }).collect();
+        Scan { files, problems }
+    }
+}
+
+/// What was read from a file, whoever named it.
+#[derive(Clone, Debug)]
+enum Reading {
+    Certificate(Arc<Content>),
+    /// PEM, but keys or parameters only.
+    OtherPem,
+    /// Text without any PEM: a crt-list, if it was named as one.
+    Text(Arc<CrtList>),
+    Broken(FileError),
+}
+
+#[derive(Debug)]
+struct Seen {
+    stamp: Stamp,
+    /// `None` if there is no `.issuer` file.
+    issuer_stamp: Option<Stamp>,
+    reading: Reading,
+}
+
+/// One scan in progress.
+struct Pass<'a> {
+    path_map: &'a PathMap,
+    before: HashMap<PathBuf, Seen>,
+    seen: HashMap<PathBuf, Seen>,
+    files: BTreeMap<PathBuf, Result<Arc<Content>, FileError>>,
+    problems: Vec<Problem>,
+}
+
+impl Pass<'_> {
+    fn root(&mut self, root: &Path) -> Result<(), ProblemError> {
+        let metadata = match fs::metadata(root).map_err(FileError::from) {
+            Ok(metadata) => metadata,
+            Err(FileError::NotFound) => {
+                let bundle = existing(root);
+                if bundle.is_empty() {
+                    return Err(ProblemError::Missing);
+                }
+                bundle.into_iter().for_each(|path| self.named(path));
+                return Ok(());
+            }
+            Err(error) => return Err(unreadable(&error)),
+        };
+        if metadata.is_dir() {
+            return self.directory(root);
+        }
+        if is_named_like_a_certificate(root) {
+            self.named(root.to_owned());
+            return Ok(());
+        }
+        match self.read(root, LARGEST_CRT_LIST) {
+            Ok(Reading::Text(list)) => self.crt_list(root, &list),
+            Ok(Reading::Certificate(_)) => {
+                self.named(root.to_owned());
+                Ok(())
+            }
+            Ok(Reading::OtherPem) => Err(ProblemError::Empty),
+            Ok(Reading::Broken(error)) | Err(error) => Err(unreadable(&error)),
+        }
+    }
+
+    /// As HAProxy's `crt DIRECTORY`: regular files, links followed, no subdirectories, no dotfiles (which keeps out
+    /// Kubernetes' `..data` and our own temporary files), none of the files that belong to a certificate.
+    fn directory(&mut self, directory: &Path) -> Result<(), ProblemError> {
+        let names: io::Result<Vec<OsString>> =
+            fs::read_dir(directory).and_then(|entries| entries.map(|entry| entry.map(|e| e.file_name())).collect());
+        let names = names.map_err(|error| unreadable(&error.into()))?;
+        let mut is_empty = true;
+        for name in names.iter().filter(|name| may_be_a_certificate(name)) {
+            let path = directory.join(name);
+            let content = match self.read(&path, LARGEST_CERTIFICATE_FILE) {
+                Ok(Reading::Certificate(content)) => Ok(content),
+                Ok(Reading::Text(_)) if is_named_like_a_certificate(&path) => Err(FileError::NoCertificate),
+                Err(FileError::NotAFile) | Ok(Reading::OtherPem | Reading::Text(_)) => continue,
+                Ok(Reading::Broken(error)) | Err(error) => Err(error),
+            };
+            is_empty = false;
+            self.files.insert(path, content);
+        }
+        if is_empty { Err(ProblemError::Empty) } else { Ok(()) }
+    }
+
+    fn crt_list(&mut self, path: &Path, list: &CrtList) -> Result<(), ProblemError> {
+        for refusal in &list.refusals {
+            self.problems.push(Problem { path: path.to_owned(), error: refusal.into() });
+        }
+        for entry in &list.entries {
+            let own = self.path_map.to_own(&entry.certificate);
+            if own.is_absolute() {
+                self.named_or_bundle(&[own]);
+            } else if !entry.certificate.starts_with('@') {
+                // HAProxy resolves by `crt-base` or its working directory; neither can be known here.
+                let beside = path.parent().unwrap_or_else(|| Path::new("")).join(&own);
+                self.named_or_bundle(&[beside, own]);
+            }
+        }
+        if list.entries.is_empty() { Err(ProblemError::Empty) } else { Ok(()) }
+    }
+
+    /// The first of `candidates` that exists; the first one's absence is noted if none does.
+    fn named_or_bundle(&mut self, candidates: &[PathBuf]) {
+        let found = candidates.iter().map(|path| existing(path)).find(|paths| !paths.is_empty());
+        match found {
+            Some(paths) => paths.into_iter().for_each(|path| self.named(path)),
+            None => self.files.extend(candidates.first().map(|path| (path.clone(), Err(FileError::NotFound)))),
+        }
+    }
+
+    /// A file that somebody says is a certificate.
+    fn named(&mut self, path: PathBuf) {
+        let content = match self.read(&path, LARGEST_CERTIFICATE_FILE) {
+            Ok(Reading::Certificate(content)) => Ok(content),
+            Ok(Reading::OtherPem | Reading::Text(_)) => Err(FileError::NoCertificate),
+            Ok(Reading::Broken(error)) | Err(error) => Err(error),
+        };
+        self.files.insert(path, content);
+    }
+
+    /// What the file says; from memory while neither it nor its `.issuer` changed. What the operating system refuses
+    /// is an error and is not remembered, what the file holds is.
+    fn read(&mut self, path: &Path, largest: u64) -> Result<Reading, FileError> {
+        let metadata = file::regular(path, largest)?;
+        if let Some(seen) = self.seen.get(path) {
+            return Ok(seen.reading.clone());
+        }
+        let stamp = Stamp::of(&metadata);
+        let issuer_path = with_suffix(path, ".issuer");
+        let issuer_stamp = fs::metadata(&issuer_path).ok().map(|metadata| Stamp::of(&metadata));
+        let before = self.before.remove(path);
+        if let Some(seen) = before.as_ref().filter(|seen| seen.stamp == stamp && seen.issuer_stamp == issuer_stamp) {
+            let reading = seen.reading.clone();
+            self.seen.extend(before.map(|seen| (path.to_owned(), seen)));
+            return Ok(reading);
+        }
+        let (bytes, after) = file::read_whole(path, &metadata)?;
+        let reading = match Bundle::from_pem(&bytes) {
+            Ok(bundle) => {
+                let (issuer_file, issuer_file_error) = match issuer_stamp.map(|_| file::read_issuer(&issuer_path)) {
+                    None | Some(Err(FileError::NotFound)) => (Vec::new(), None),
+                    Some(Ok(certificates)) => (certificates, None),
+                    Some(Err(error)) => (Vec::new(), Some(error)),
+                };
+                let content = Content { bundle, issuer_file, issuer_file_error };
+                match before.map(|seen| seen.reading) {
+                    // Touched, or copied over itself.
+                    Some(Reading::Certificate(old)) if *old == content => Reading::Certificate(old),
+                    _ => Reading::Certificate(Arc::new(content)),
+                }
+            }
+            Err(PemError::NoCertificate { other_blocks: true }) => Reading::OtherPem,
+            Err(PemError::NoCertificate { other_blocks: false }) => match std::str::from_utf8(&bytes) {
+                Ok(text) if !text.contains('\0') => Reading::Text(Arc::new(CrtList::parse(text))),
+                _ => Reading::Broken(FileError::NoCertificate),
+            },
+            Err(error) => Reading::Broken(error.into()),
+        };
+        // A file that changed under the reader's eyes is read again next time, and so is one whose `.issuer` failed for
+        // a reason that no stamp shows.
+        let is_settled = match &reading {
+            Reading::Certificate(content) => {
+                !matches!(content.issuer_file_error, Some(FileError::Permission | FileError::Io { .. }))
+            }
+            _ => true,
+        };
+        if after == stamp && is_settled {
+            self.seen.insert(path.to_owned(), Seen { stamp, issuer_stamp, reading: reading.clone() });
+        }
+        Ok(reading)
+    }
+}
+
+fn unreadable(error: &FileError) -> ProblemError {
+    ProblemError::Unreadable { reason: error.to_string() }
+}
+
+/// `path`, or the bundle that it is the base name of, or nothing.
+fn existing(path: &Path) -> Vec<PathBuf> {
+    // An error other than absence is for the reader to meet and to report.
+    let is_there = |path: &Path| !fs::metadata(path).is_err_and(|error| FileError::from(error) == FileError::NotFound);
+    if is_there(path) {
+        return vec![path.to_owned()];
+    }
+    BUNDLE_EXTENSIONS.iter().map(|extension| with_suffix(path, extension)).filter(|path| is_there(path)).collect()
+}
+
+fn may_be_a_certificate(name: &OsStr) -> bool {
+    !name.as_encoded_bytes().starts_with(b".") && !has_extension(Path::new(name), &NOT_CERTIFICATES)
+}
+
+fn is_named_like_a_certificate(path: &Path) -> bool {
+    has_extension(path, &CERTIFICATE_EXTENSIONS)
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    path.extension().is_some_and(|extension| extensions.iter().any(|one| extension == *one))
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests;

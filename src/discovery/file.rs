@@ -1,0 +1,152 @@
+//! One certificate file: reading it, and why it gives no certificate.
+
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::certificate::Certificate;
+use crate::pem::{self, Bundle, PemError};
+
+/// A certificate, its chain and its key are some kilobytes. What is larger was not meant.
+pub(super) const LARGEST_CERTIFICATE_FILE: u64 = 1024 * 1024;
+/// A hundred thousand lines of a crt-list.
+pub(super) const LARGEST_CRT_LIST: u64 = 16 * 1024 * 1024;
+
+/// What a certificate file and its `.issuer` say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The leaf and its chain.
+    pub bundle: Bundle,
+    /// The certificates of the `.issuer` file; empty without one.
+    pub issuer_file: Vec<Certificate>,
+    /// Why there is a `.issuer` file and yet nothing of it above.
+    pub issuer_file_error: Option<FileError>,
+}
+
+/// Why a file gives no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It is not there.
+    #[error("no such file; if HAProxy has it under this name, mount it here too or set STAPLER_PATH_MAP")]
+    NotFound,
+    /// The operating system refuses it to this user.
+    #[error("permission denied; run as the user or in the group that may read it, as HAProxy does")]
+    Permission,
+    /// No certificate is that large.
+    #[error("{size} bytes are too many for a certificate file, at most {LARGEST_CERTIFICATE_FILE} are read")]
+    TooLarge {
+        /// Its size.
+        size: u64,
+    },
+    /// A directory, a socket or the like.
+    #[error("not a regular file; a certificate has to be one")]
+    NotAFile,
+    /// There is no certificate in it.
+    #[error("no PEM certificate in it; HAProxy reads the certificate, its chain and its key from one PEM file")]
+    NoCertificate,
+    /// A certificate's PEM armour is damaged.
+    #[error("{0}; it may be half-written: write it to another name and rename it")]
+    MalformedPem(PemError),
+    /// What the armour holds is no certificate.
+    #[error("{0}; have it issued again")]
+    MalformedCertificate(PemError),
+    /// Anything else the operating system said.
+    #[error("{reason}; it is tried again at the next scan")]
+    Io {
+        /// Its words.
+        reason: String,
+    },
+}
+
+impl FileError {
+    /// A stable word for it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Permission => "permission",
+            Self::TooLarge { .. } => "too_large",
+            Self::NotAFile => "not_a_file",
+            Self::NoCertificate => "no_certificate",
+            Self::MalformedPem(_) => "malformed_pem",
+            Self::MalformedCertificate(_) => "malformed_certificate",
+            Self::Io { .. } => "io",
+        }
+    }
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::NotFound,
+            io::ErrorKind::PermissionDenied => Self::Permission,
+            _ => Self::Io { reason: error.to_string() },
+        }
+    }
+}
+
+impl From<PemError> for FileError {
+    fn from(error: PemError) -> Self {
+        match error {
+            PemError::NoCertificate { .. } => Self::NoCertificate,
+            PemError::Truncated { .. } | PemError::Encoding { .. } => Self::MalformedPem(error),
+            PemError::Certificate { .. } => Self::MalformedCertificate(error),
+        }
+    }
+}
+
+/// What says whether a file is still the one that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// What the file system says about a regular file of acceptable size. Asked before opening: opening a FIFO would wait.
+pub(super) fn regular(path: &Path, largest: u64) -> Result<Metadata, FileError> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(FileError::NotAFile);
+    }
+    if metadata.size() > largest {
+        return Err(FileError::TooLarge { size: metadata.size() });
+    }
+    Ok(metadata)
+}
+
+/// The certificates of a `.issuer` file.
+pub(super) fn read_issuer(path: &Path) -> Result<Vec<Certificate>, FileError> {
+    let metadata = regular(path, LARGEST_CERTIFICATE_FILE)?;
+    let (bytes, _) = read_whole(path, &metadata)?;
+    Ok(pem::certificates(&bytes)?)
+}
+
+/// As many bytes as `metadata` says, in memory that is wiped afterwards: a private key may be among them. The buffer
+/// is made large enough at once, since a growing one would leave copies behind.
+pub(super) fn read_whole(path: &Path, metadata: &Metadata) -> Result<(Zeroizing<Vec<u8>>, Stamp), FileError> {
+    let mut file = File::open(path)?;
+    let size = metadata.size();
+    let capacity = usize::try_from(size).map_err(|_| FileError::TooLarge { size })?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
+    file.by_ref().take(size).read_to_end(&mut bytes)?;
+    Ok((bytes, Stamp::of(&file.metadata()?)))
+}
