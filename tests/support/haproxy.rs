@@ -124,7 +124,7 @@ impl Builder {
 impl Haproxy {
     /// Starts with the binary of `HAPROXY_BIN`, or the one on the PATH.
     pub fn builder() -> Builder {
-        Self::builder_for(&std::env::var_os("HAPROXY_BIN").map_or_else(|| PathBuf::from("haproxy"), PathBuf::from))
+        Self::builder_for(&std::env::var_os("HAPROXY_BIN").map_or_else(on_the_path, PathBuf::from))
     }
 
     /// Starts with a binary of one's own choice.
@@ -285,6 +285,14 @@ impl Drop for Haproxy {
             }
         }
     }
+}
+
+/// Debian puts haproxy where the PATH of a user who is not root does not lead.
+fn on_the_path() -> PathBuf {
+    let name = Path::new("haproxy");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
+    found.or_else(|| Some(PathBuf::from("/usr/sbin/haproxy")).filter(|file| file.is_file())).unwrap_or(name.into())
 }
 
 /// One command, one connection: the rule that holds for every version.
