@@ -292,7 +292,9 @@ fn on_the_path() -> PathBuf {
     let name = Path::new("haproxy");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file());
-    found.or_else(|| Some(PathBuf::from("/usr/sbin/haproxy")).filter(|file| file.is_file())).unwrap_or(name.into())
+    found
+        .or_else(|| Some(PathBuf::from("/usr/sbin/haproxy")).filter(|file| file.is_file()))
+        .unwrap_or_else(|| name.into())
 }
 
 /// One command, one connection: the rule that holds for every version.
