@@ -53,6 +53,12 @@ advisories: ## Dependencies: known vulnerabilities, from the RustSec database on
 test: lint deny ## Everything: lint, deny, all tests against real HAProxy, OpenSSL and curl
 	cargo test --locked
 
+.PHONY: vectors
+vectors: ## Other projects' OCSP responses against their verdicts: DIR=folder of SUITE/CASE/expect.json
+	@[ -n "$(DIR)" ] || { echo 'make vectors DIR=folder' >&2; exit 64; }
+	@scripts/setup
+	STAPLER_TEST_VECTORS="$(abspath $(DIR))" cargo test --locked --test vectors -- --ignored --nocapture
+
 .PHONY: ci
 ci: ## What the continuous integration runs: .ci/run
 	.ci/run

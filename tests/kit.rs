@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::SignedDuration;
-use support::client::{Strict, s_client, stapled_bytes, strict, write_root};
+use support::client::{Strict, openssl_asks, openssl_judges, s_client, stapled_bytes, strict, write_root};
 use support::haproxy::{Haproxy, Mode};
 use support::openssl_responder::OpensslResponder;
 use support::pki::{Identity, KeyKind};
@@ -16,29 +16,7 @@ use support::process::run;
 use support::responder::{Behaviour, Responder};
 use support::response::Response;
 use support::stapler::http_get;
-use tempfile::TempDir;
 use x509_ocsp::OcspResponseStatus;
-
-/// What `openssl ocsp` as a client makes of a responder.
-fn openssl_asks(url: &str, leaf: &Identity) -> (bool, String) {
-    let dir = TempDir::new().unwrap();
-    let file = |name: &str, content: String| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path
-    };
-    let mut command = Command::new("openssl");
-    command.args(["ocsp", "-no_nonce", "-timeout", "10", "-url", url]);
-    command.arg("-issuer").arg(file("issuer.pem", leaf.issuer().pem()));
-    command.arg("-cert").arg(file("leaf.pem", leaf.pem()));
-    write_root(leaf, &dir.path().join("root.pem"));
-    command.arg("-CAfile").arg(dir.path().join("root.pem"));
-    let chain: String = leaf.chain().iter().map(Identity::pem).collect();
-    command.arg("-verify_other").arg(file("chain.pem", chain));
-    let output = run(&mut command);
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    (text.contains("Response verify OK"), text)
-}
 
 #[test]
 fn openssl_accepts_what_our_responder_signs() {
@@ -104,6 +82,8 @@ fn our_responder_reads_get_and_serves_files() {
     let encoded = openssl::base64::encode_block(&request.to_der().unwrap());
     let escaped = encoded.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     let reply = http_get(port, &format!("/some/where/{escaped}")).unwrap();
+    assert!(openssl_judges(&reply.body, &leaf).0);
+    assert!(!openssl_judges(&reply.body, &root.leaf("leaf.test").issue()).1.contains("leaf.pem: good"));
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert!(reply.headers.iter().any(|line| line.eq_ignore_ascii_case("content-type: application/ocsp-response")));
     assert_eq!(responder.requests(&leaf), 1);

@@ -1,14 +1,17 @@
 //! What a TLS client sees: `openssl s_client -status`, `curl --cert-status`, and the stapled bytes themselves.
 
+use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
 use jiff::Timestamp;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, StatusType};
+use tempfile::{NamedTempFile, TempDir};
 
+use super::PATIENCE;
+use super::pki::Identity;
 use super::process::run;
-use super::{PATIENCE, pki};
 
 /// A staple as `openssl s_client -status` prints it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,8 +95,40 @@ pub fn strict(port: u16, server_name: &str, ca_file: &Path) -> Strict {
     }
 }
 
+/// Asks the responder at `url` about `leaf` with `openssl ocsp`: whether it verifies the answer, and its words.
+pub fn openssl_asks(url: &str, leaf: &Identity) -> (bool, String) {
+    openssl_ocsp(&["-timeout".as_ref(), "10".as_ref(), "-url".as_ref(), url.as_ref()], leaf)
+}
+
+/// Judges a response about `leaf` with `openssl ocsp`: whether it verifies, and its words. The strict client for a
+/// server that does not send its issuer, which `curl --cert-status` needs.
+pub fn openssl_judges(response: &[u8], leaf: &Identity) -> (bool, String) {
+    let file = NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), response).expect("write a response");
+    openssl_ocsp(&["-respin".as_ref(), file.path().as_os_str()], leaf)
+}
+
+fn openssl_ocsp(arguments: &[&OsStr], leaf: &Identity) -> (bool, String) {
+    let dir = TempDir::new().expect("a temporary directory");
+    let file = |name: &str, content: String| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).expect("write a PEM file");
+        path
+    };
+    let root = dir.path().join("root.pem");
+    write_root(leaf, &root);
+    let mut command = Command::new("openssl");
+    command.args(["ocsp", "-no_nonce"]).args(arguments).arg("-CAfile").arg(root);
+    command.arg("-issuer").arg(file("issuer.pem", leaf.issuer().pem()));
+    command.arg("-cert").arg(file("leaf.pem", leaf.pem()));
+    command.arg("-verify_other").arg(file("chain.pem", leaf.chain().iter().map(Identity::pem).collect()));
+    let output = run(&mut command);
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (text.contains("Response verify OK"), text)
+}
+
 /// Writes the trust anchor of `identity` for [`strict`].
-pub fn write_root(identity: &pki::Identity, path: &Path) {
+pub fn write_root(identity: &Identity, path: &Path) {
     let mut root = identity.clone();
     while root.issuer().der() != root.der() {
         root = root.issuer().clone();
