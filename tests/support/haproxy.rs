@@ -198,7 +198,7 @@ impl Haproxy {
         match self.mode {
             Mode::Single => self.launch(&["-sf", &before.to_string()]),
             Mode::MasterWorker => {
-                self.current().signal("USR2");
+                self.current_mut().signal("USR2");
                 self.wait_until_it_serves(Some(before));
             }
         }
@@ -265,10 +265,6 @@ impl Haproxy {
             })
     }
 
-    fn current(&self) -> &Process {
-        self.processes.last().expect("HAProxy was started")
-    }
-
     fn current_mut(&mut self) -> &mut Process {
         self.processes.last_mut().expect("HAProxy was started")
     }
@@ -278,10 +274,8 @@ impl Drop for Haproxy {
     fn drop(&mut self) {
         if self.mode == Mode::MasterWorker {
             for process in &mut self.processes {
-                if process.exited().is_none() {
-                    process.signal("TERM");
-                    process.wait(Duration::from_secs(5));
-                }
+                process.signal("TERM");
+                process.wait(Duration::from_secs(5));
             }
         }
     }

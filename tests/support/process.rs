@@ -41,8 +41,11 @@ impl Process {
         self.child.try_wait().expect("wait for a child process")
     }
 
-    /// Sends a signal by its short name: `TERM`, `USR2`.
-    pub fn signal(&self, signal: &str) {
+    /// Sends a signal by its short name, `TERM` or `USR2`, unless the process has ended.
+    pub fn signal(&mut self, signal: &str) {
+        if self.exited().is_some() {
+            return;
+        }
         // The shell's own `kill`, which is there even where procps is not.
         let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &self.pid().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "cannot send SIG{signal} to {}", self.name);

@@ -91,6 +91,11 @@ impl Stapler {
         format!("http://127.0.0.1:{}", self.port)
     }
 
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// GET of one path.
     ///
     /// # Panics
