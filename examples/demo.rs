@@ -118,8 +118,9 @@ fn run(binary: &Path, once: bool) -> bool {
         follow(&cases, &stage);
         println!("\nEnding.");
     }
+    let alive = stage.stapler.process().exited().is_none();
     let status = stage.stapler.stop();
-    verdicts.note("SIGTERM ends it with status 0", status, status.success());
+    verdicts.note("SIGTERM ends it with status 0", status, alive && status.success());
     verdicts.all_passed
 }
 
@@ -243,7 +244,8 @@ fn judge(cases: &[Case], stage: &Stage, verdicts: &mut Verdicts) {
             Client::Openssl => {
                 let staple = stapled_bytes(port, case.host).unwrap_or_default();
                 let (verified, _) = openssl_judges(&staple, &case.identity);
-                (verified && seen == "good", "the stapled bytes verify with `openssl ocsp`".to_owned())
+                let words = if verified { "verify" } else { "do not verify" };
+                (verified && seen == "good", format!("the stapled bytes {words} with `openssl ocsp`"))
             }
             wanted => match (strict(port, case.host, &stage.root), wanted) {
                 (Strict::Accepted, Client::Curl) => (true, "accepted by `curl --cert-status`".to_owned()),
@@ -357,6 +359,9 @@ impl Table {
     }
 
     fn show(&mut self, rows: &[String]) {
+        if self.shown == rows {
+            return;
+        }
         if self.terminal && !self.shown.is_empty() {
             // Up to the heading, and clear from there.
             print!("\x1b[{}A\x1b[J", self.shown.len());
