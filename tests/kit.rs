@@ -14,7 +14,7 @@ use support::openssl_responder::OpensslResponder;
 use support::pki::{Identity, KeyKind};
 use support::process::run;
 use support::responder::{Behaviour, Responder};
-use support::response::Response;
+use support::response::{Digest, Response, by_key, by_name, cert_id, unknown_extension};
 use support::stapler::http_get;
 use x509_ocsp::OcspResponseStatus;
 
@@ -58,6 +58,34 @@ fn openssl_refuses_what_our_responder_spoils() {
     assert!(openssl_asks(&responder.url(), &leaf).1.contains("trylater"));
     responder.set(&leaf, Behaviour::Http(503, Vec::new(), b"no".to_vec()));
     assert!(!openssl_asks(&responder.url(), &leaf).0, "an HTTP error");
+}
+
+#[test]
+fn openssl_reads_every_field_we_can_set() {
+    let root = Identity::root_with("Kit RSA Root", KeyKind::Rsa);
+    let leaf = root.leaf("leaf.test").issue();
+    for digest in [Digest::Md5, Digest::Sha1, Digest::Sha256, Digest::Sha384] {
+        for responder_id in [by_name(&root), by_key(&root)] {
+            let response = Response::good(&leaf, &root).with(|response| {
+                response.digest = digest;
+                response.responder_id = responder_id.clone();
+                response.response_extensions.push(unknown_extension(false));
+                response.singles[0].extensions.push(unknown_extension(false));
+                response.certs.push(root.der().to_vec());
+            });
+            let (verified, text) = openssl_judges(&response.der(), &leaf);
+            assert!(verified && text.contains("leaf.pem: good"), "{digest:?}: {text}");
+        }
+    }
+    let other_id = cert_id(Digest::Sha256, &leaf);
+    let sha256 = Response::good(&leaf, &root).with(|response| response.singles[0].cert_id = other_id);
+    assert!(openssl_judges(&sha256.der(), &leaf).1.contains("ERROR: No Status found."));
+    let endless = Response::good(&leaf, &root).with(|response| response.singles[0].next_update = None);
+    assert!(!openssl_judges(&endless.der(), &leaf).1.contains("Next Update"));
+    let twice = Response::good(&leaf, &root).with(|response| response.singles.push(response.singles[0].clone()));
+    assert!(twice.der().len() > sha256.der().len());
+    let junk = Response::good(&leaf, &root).with(|response| response.trailing = vec![0; 7]);
+    assert!(junk.der().ends_with(&[0; 7]));
 }
 
 #[test]
