@@ -1,0 +1,68 @@
+# The commands of this repository. Each sets up what it needs; `make` alone lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Debian's haproxy lives where the PATH of an ordinary user does not lead; cargo install puts its programs in the other.
+export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## Install what is missing to build, run the demo and test
+	@scripts/setup test
+
+.PHONY: build
+build: ## Build the release binary: target/release/haproxy-stapler
+	@scripts/setup
+	cargo build --locked --release
+
+.PHONY: demo
+demo: ## Six certificates on a real HAProxy, a CA, and the stapler at work; ONCE=1 stops with a verdict
+	@scripts/setup
+	cargo build --locked --bin haproxy-stapler --example demo
+	@target=$$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
+	exec "$$target/debug/examples/demo" $(if $(ONCE),--once) "$$target/debug/haproxy-stapler"
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: ## Formatting, clippy, documentation, shell scripts
+	@scripts/setup test
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
+	shellcheck scripts/setup .ci/run
+
+.PHONY: deny
+deny: ## Dependencies: licences, sources, no version twice without a reason (deny.toml)
+	@scripts/setup test
+	cargo deny --locked check bans licenses sources
+
+# Not part of `make test`: it needs the network and its answer changes with the day, not with the code.
+.PHONY: advisories
+advisories: ## Dependencies: known vulnerabilities, from the RustSec database on the network
+	@scripts/setup test
+	cargo deny --locked check advisories
+
+.PHONY: test
+test: lint deny ## Everything: lint, deny, all tests against real HAProxy, OpenSSL and curl
+	cargo test --locked
+
+.PHONY: vectors
+vectors: ## Other projects' OCSP responses against their verdicts: DIR=folder of SUITE/CASE/expect.json
+	@[ -n "$(DIR)" ] || { echo 'make vectors DIR=folder' >&2; exit 64; }
+	@scripts/setup
+	STAPLER_TEST_VECTORS="$(abspath $(DIR))" cargo test --locked --test vectors -- --ignored --nocapture
+
+.PHONY: ci
+ci: ## What the continuous integration runs: .ci/run
+	.ci/run
+
+.PHONY: clean
+clean: ## Remove what was built
+	cargo clean

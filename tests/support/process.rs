@@ -1,0 +1,117 @@
+//! Child processes that cannot outlive their owner.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A child process. Dropping it kills it and waits for it; while a test fails, it shows what the child had to say.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with its output going to the file `log`.
+    ///
+    /// # Panics
+    /// When it cannot be started; a program that is not there is told how to install it.
+    pub fn start(command: &mut Command, log: &Path) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let output = File::options().create(true).append(true).open(log).expect("open the log of a child process");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("duplicate a file handle"))
+            .stderr(output)
+            .spawn()
+            .unwrap_or_else(|error| cannot_run(&name, &error));
+        Self { name, child, log: log.to_owned() }
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The exit status, if it has ended.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("wait for a child process")
+    }
+
+    /// Sends a signal by its short name, `TERM` or `USR2`, unless the process has ended.
+    pub fn signal(&mut self, signal: &str) {
+        if self.exited().is_some() {
+            return;
+        }
+        // The shell's own `kill`, which is there even where procps is not.
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &self.pid().to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "cannot send SIG{signal} to {}", self.name);
+    }
+
+    /// Waits for the end; `None` when `patience` was not enough.
+    pub fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.exited() {
+                return Some(status);
+            }
+            if start.elapsed() > patience {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends it with SIGKILL and waits.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("{} said:\n{}", self.name, self.log());
+        }
+    }
+}
+
+/// Runs a tool to its end.
+///
+/// # Panics
+/// When it cannot be started; a program that is not there is told how to install it.
+pub fn run(command: &mut Command) -> Output {
+    let name = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).output().unwrap_or_else(|error| cannot_run(&name, &error))
+}
+
+/// Runs a tool that must succeed and gives its standard output.
+pub fn run_well(command: &mut Command) -> Vec<u8> {
+    let output = run(command);
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}: {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output.stdout
+}
+
+fn cannot_run(program: &str, error: &std::io::Error) -> ! {
+    if error.kind() == ErrorKind::NotFound {
+        let package = program.rsplit('/').next().unwrap_or(program);
+        panic!("{program} is not installed: run `make setup`, or `apt-get install {package}`");
+    }
+    panic!("cannot start {program}: {error}");
+}
