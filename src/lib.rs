@@ -8,3 +8,4 @@ pub mod crt_list;
 pub mod discovery;
 pub mod pem;
 pub mod settings;
+pub mod store;
