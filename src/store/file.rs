@@ -128,7 +128,7 @@ impl Attributes {
     }
 
     /// Gives them to a file of ours. Where another owner cannot be given, everyone may read the file instead: an OCSP
-    /// response is public, and one that HAProxy cannot read could keep it from starting.
+    /// response is public, and HAProxy of every version refuses to start over one that it cannot open.
     fn give(&self, file: &File) -> io::Result<()> {
         let permit = |mode| file.set_permissions(Permissions::from_mode(mode));
         // Before the owner changes: afterwards only a privileged process could.
