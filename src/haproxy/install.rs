@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::command::Command;
+use super::command::{Command, response_limit};
 use super::held::{Held, HeldResponse, StapleView};
 use super::inventory::{CertIdKey, Entry, Stapling};
 use super::process::Process;
@@ -149,7 +149,7 @@ async fn write(
     now: Timestamp,
 ) -> Result<Step, InstallError> {
     let staple = &one.staple;
-    let limit = process.version.response_limit(one.name);
+    let limit = response_limit(one.name);
     if staple.der.len() > limit {
         return Err(InstallError::TooLarge { bytes: staple.der.len(), limit });
     }
