@@ -13,3 +13,4 @@ pub mod pem;
 pub mod responder;
 pub mod schedule;
 pub mod settings;
+pub mod store;

@@ -8,6 +8,15 @@ const LINE: usize = 1024;
 /// Bytes of pipelined commands on one connection: half of the default `tune.bufsize`.
 const PIPELINE: usize = 8_000;
 
+/// The largest response, in bytes of DER, that HAProxy takes and shows again with the default `tune.bufsize`, for a
+/// certificate of this name. Until 3.3 a command and its base64 must fit one buffer of 16384 bytes less its reserve;
+/// 3.4 takes up to 16000 bytes of DER, but shows nothing of a response whose base64 does not fit.
+#[must_use]
+pub const fn response_limit(name: &str) -> usize {
+    // A name may be escaped, and stands beside four base64 characters for every three bytes.
+    12_000_usize.saturating_sub(2 * name.len())
+}
+
 /// A request: one line of commands joined by `;`, and the payload of the last one.
 ///
 /// The lines end with LF alone: HAProxy 3.0 and later wait for ever for the end of a payload with CRLF.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::command::Command;
+use super::command::{Command, response_limit};
 use super::held::{Held, HeldResponse, StapleView};
 use super::inventory::{CertIdKey, Entry, Stapling};
 use super::process::Process;
@@ -24,7 +24,8 @@ pub struct Installation<'a> {
     pub name: &'a str,
     /// The certificate's CertID, as the responder was asked for it.
     pub id: &'a CertIdKey,
-    /// What the survey said about the certificate.
+    /// What the survey said about the certificate; [`Stapling::On`] once an installation in the same process said that
+    /// it switched it on.
     pub stapling: Stapling,
     /// The issuer's certificate.
     pub issuer: IssuerKnowledge<'a>,
@@ -148,7 +149,7 @@ async fn write(
     now: Timestamp,
 ) -> Result<Step, InstallError> {
     let staple = &one.staple;
-    let limit = process.version.response_limit(one.name);
+    let limit = response_limit(one.name);
     if staple.der.len() > limit {
         return Err(InstallError::TooLarge { bytes: staple.der.len(), limit });
     }
@@ -164,9 +165,7 @@ async fn write(
     }
     match current(api, process, entries, one).await? {
         None => enable(api, process, one).await,
-        Some(Held::Response(held))
-            if held.is_newer_than(staple) && one.overwrite == OverwritePolicy::KeepNewer && !held.is(staple) =>
-        {
+        Some(Held::Response(held)) if held.is_newer_than(staple) && one.overwrite == OverwritePolicy::KeepNewer => {
             Ok(Step::Done(Outcome::HoldsNewer(held)))
         }
         // The entry is another name's: this one is not stapled yet.
@@ -314,11 +313,10 @@ async fn commit(api: &impl RuntimeApi, process: &Process, name: &str) -> Result<
     let command = Command::commit(name)?;
     let reply = api.exchange(&command).await?;
     if reply.trim_end().ends_with("Success!") {
-        return match InstallError::from_reply(&command, &reply) {
-            // Nothing to complain about.
-            InstallError::UnexpectedReply { .. } => Ok(Step::Enabled),
-            // `Loading: … Content will be ignored.`: the certificate is as it was, with an empty entry.
-            error => Err(error),
+        // `Loading: … Content will be ignored.`: there is an entry now, and it is empty.
+        return match reply.lines().find(|line| line.contains("Content will be ignored")) {
+            Some(complaint) => Err(InstallError::from_reply(&command, complaint)),
+            None => Ok(Step::Enabled),
         };
     }
     // 2.6 and later drop the transaction by themselves. 2.2 keeps it, and aborting it then crashes HAProxy.

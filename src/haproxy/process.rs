@@ -55,14 +55,6 @@ impl Version {
     pub fn bundles(&self) -> bool {
         !self.is_at_least(2, 3)
     }
-
-    /// The largest response, in bytes of DER, that gets through this version's command line with the default
-    /// `tune.bufsize`, together with a certificate's name. Until 3.3 the base64 must fit one buffer of 16384 bytes
-    /// less its reserve, since 3.4 the decoded bytes must.
-    #[must_use]
-    pub fn response_limit(&self, name: &str) -> usize {
-        if self.is_at_least(3, 4) { 16_000 } else { 12_000_usize.saturating_sub(2 * name.len()) }
-    }
 }
 
 impl fmt::Display for Version {
@@ -173,8 +165,6 @@ mod tests {
         assert!(version("2.2.9").bundles() && !version("2.4.1").bundles());
         assert!(version("2.5.0").lists_entries() && !version("2.4.9").lists_entries());
         assert!(version("2.10.0").shows_der() && !version("2.7.9").shows_der());
-        assert_eq!(version("3.4.7").response_limit("a.pem"), 16_000);
-        assert_eq!(version("3.3.0").response_limit("a.pem"), 11_990);
     }
 
     proptest! {

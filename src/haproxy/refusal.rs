@@ -82,11 +82,11 @@ pub enum InstallError {
     #[error("HAProxy refuses a response with the status unknown")]
     StatusUnknown,
     /// Larger than HAProxy's buffers.
-    #[error("the response has {bytes} bytes, and this HAProxy takes at most {limit}")]
+    #[error("the response has {bytes} bytes, and HAProxy takes at most {limit} (its `tune.bufsize`)")]
     TooLarge {
         /// The size of its DER.
         bytes: usize,
-        /// What this version takes with the default `tune.bufsize`.
+        /// What fits the default `tune.bufsize`.
         limit: usize,
     },
     /// HAProxy said it is too big.

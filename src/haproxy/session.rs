@@ -127,10 +127,10 @@ pub async fn held(api: &impl RuntimeApi, process: &Process, entry: &Entry) -> Re
     let shows_der = process.version.shows_der();
     let command = if shows_der { Command::show_response(&entry.key) } else { Command::show_response_text(&entry.key) };
     let reply = api.exchange(&command).await?;
-    if reply.contains("does not match any certificate") {
+    if reply.starts_with("Certificate ID") && reply.contains("does not match any certificate") {
         return Ok(None);
     }
-    if reply.contains("Permission denied") || reply.starts_with("Unknown command") {
+    if reply.trim() == "Permission denied" || reply.starts_with("Unknown command") {
         return Err(HaproxyError::unexpected(&command, &reply));
     }
     Ok(Some(if shows_der { Held::from_base64(&reply) } else { Held::from_text(&reply) }))

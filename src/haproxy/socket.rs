@@ -59,6 +59,14 @@ pub enum SocketError {
         /// The start of what it said.
         reply: String,
     },
+    /// A master without a worker that serves.
+    #[error("the HAProxy master at {address} has no worker: {reply}")]
+    NoWorker {
+        /// Where.
+        address: Address,
+        /// The start of what it said.
+        reply: String,
+    },
     /// The file's mode and owner keep this program out.
     #[error("{address} needs write permission for this program: permission denied")]
     PermissionDenied {
@@ -99,6 +107,7 @@ impl SocketError {
             Self::Io { .. } => "io",
             Self::NotFound { .. } => "not_found",
             Self::NotHaproxy { .. } => "not_haproxy",
+            Self::NoWorker { .. } => "no_worker",
             Self::PermissionDenied { .. } => "permission_denied",
             Self::Refused { .. } => "refused",
             Self::Timeout { .. } => "timeout",
@@ -119,6 +128,9 @@ impl SocketError {
                  is a volume that both containers mount."
             }
             Self::NotHaproxy { .. } => "Point STAPLER_SOCKETS at HAProxy's `stats socket` or master socket (`-S`).",
+            Self::NoWorker { .. } => {
+                "HAProxy is starting or reloading, or its configuration does not load: see its log."
+            }
             Self::PermissionDenied { .. } => {
                 "Add `mode 660` and a `group` that this program runs in to the `stats socket` line, and see that it \
                  may enter the directories above."
@@ -212,9 +224,13 @@ impl Socket {
 
     async fn once(&self, command: &Command, route: Route) -> Result<String, SocketError> {
         let bytes = command.encode(route.prefix());
-        tokio::time::timeout(self.timeout, self.connect_and_talk(bytes.as_bytes()))
+        let reply = tokio::time::timeout(self.timeout, self.connect_and_talk(bytes.as_bytes()))
             .await
-            .map_err(|_| SocketError::Timeout { address: self.address.clone(), after: self.timeout })?
+            .map_err(|_| SocketError::Timeout { address: self.address.clone(), after: self.timeout })??;
+        if route == Route::Master && reply.starts_with("Can't find the target") {
+            return Err(SocketError::NoWorker { address: self.address.clone(), reply: excerpt(&reply) });
+        }
+        Ok(reply)
     }
 
     async fn connect_and_talk(&self, bytes: &[u8]) -> Result<String, SocketError> {

@@ -1,1 +1,507 @@
+//! HAProxy played from a script, at the level of its text; and its literal replies through the parsers.
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::held::Held;
+use super::inventory::{Details, Listing, join, parse_entries, parse_native_updates};
+use super::*;
+use crate::certificate::SerialNumber;
+
+const KEY: &str = "304d300906052b0e03021a0500041427de3271";
+const LOCKED: &str = "Can't show!\nOperations on certificates are currently locked!\n\n";
+const UPDATED: &str = "OCSP Response updated!\n\n";
+const NO_MATCH: &str = "OCSP single response: Certificate ID does not match any certificate or issuer.\n\n";
+
+/// Expects exactly these command lines, in this order.
+struct Script(Mutex<VecDeque<(&'static str, String)>>);
+
+impl Script {
+    fn new<const N: usize>(steps: [(&'static str, &str); N]) -> Self {
+        Self(Mutex::new(steps.into_iter().map(|(command, reply)| (command, reply.to_owned())).collect()))
+    }
+
+    #[track_caller]
+    fn is_done(&self) {
+        assert!(self.0.lock().unwrap().is_empty(), "not asked: {:?}", self.0.lock().unwrap());
+    }
+}
+
+impl RuntimeApi for Script {
+    async fn exchange(&self, command: &Command) -> Result<String, SocketError> {
+        let sent = command.encode("");
+        let line = sent.lines().next().unwrap().trim_end_matches(" <<");
+        let step = self.0.lock().unwrap().pop_front();
+        let (expected, reply) = step.unwrap_or_else(|| panic!("nothing more was expected, got '{line}'"));
+        assert_eq!(line, expected);
+        if reply == "RESET" {
+            return Err(SocketError::Empty { address: "/admin.sock".parse().unwrap() });
+        }
+        Ok(reply)
+    }
+}
+
+fn process(version: &str) -> Process {
+    Process::parse(&format!("Pid: 7\nVersion: {version}\nUptime_sec: 5\n")).unwrap()
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn id() -> CertIdKey {
+    CertIdKey {
+        issuer_name_hash: vec![0x27, 0xDE],
+        issuer_key_hash: vec![0x83, 0xB1],
+        serial_number: SerialNumber::from_hex("41EACE").unwrap(),
+    }
+}
+
+fn entries_text() -> String {
+    format!(
+        "# Certificate IDs\nCertificate ID key : {KEY}\nCertificate path : /c/a.pem\n Certificate ID:\n   \
+         Issuer Name Hash: 27DE\n   Issuer Key Hash: 83B1\n   Serial Number: 41EACE\n\n"
+    )
+}
+
+/// A response as HAProxy 2.6 prints it.
+fn held_text(this_update: &str) -> String {
+    format!(
+        "OCSP Response Data:\n    OCSP Response Status: successful (0x0)\n    Produced At: {this_update} GMT\n    \
+         Cert Status: good\n    This Update: {this_update} GMT\n    Next Update: Nov 28 06:55:02 2026 GMT\n \n    \
+         Signature Algorithm: ecdsa-with-SHA256\n    Signature Value:\n        30:46:02:\n        21:00:d5\n\
+         Certificate:\n    Data:\n        Signature Algorithm: ecdsa-with-SHA256\n         aa:bb\n"
+    )
+}
+
+const DER: &[u8] = &[1, 2, 0x30, 0x46, 0x02, 0x21, 0x00, 0xD5, 9];
+
+fn staple() -> StapleView<'static> {
+    StapleView {
+        der: DER,
+        produced_at: time("2026-11-03T06:55:02Z"),
+        this_update: time("2026-11-03T06:55:02Z"),
+        next_update: time("2026-11-28T06:55:02Z"),
+    }
+}
+
+async fn run<'a>(api: &Script, version: &str, change: impl FnOnce(&mut Installation<'a>)) -> Outcome {
+    let id: &'static CertIdKey = Box::leak(Box::new(id()));
+    let mut one = Installation {
+        name: "/c/a.pem",
+        id,
+        stapling: Stapling::Unknown,
+        issuer: IssuerKnowledge::InChain,
+        staple: staple(),
+        overwrite: OverwritePolicy::KeepNewer,
+    };
+    change(&mut one);
+    let outcome = reconcile(api, &process(version), &mut None, &one, time("2026-11-20T00:00:00Z")).await;
+    api.is_done();
+    outcome
+}
+
+#[tokio::test]
+async fn what_haproxy_holds_is_not_written_again() {
+    let text = held_text("Nov  3 06:55:02 2026");
+    let api = Script::new([("show ssl ocsp-response", &entries_text()), (concat_key(), &text)]);
+    assert_eq!(run(&api, "2.6.12", |_| ()).await, Outcome::AlreadyServed);
+}
+
+#[tokio::test]
+async fn a_later_response_stays_unless_the_caller_knows_better() {
+    let newer = held_text("Nov 4 06:55:02 2026");
+    let api = Script::new([("show ssl ocsp-response", &entries_text()), (concat_key(), &newer)]);
+    let outcome = run(&api, "2.6.12", |_| ()).await;
+    assert!(matches!(outcome, Outcome::HoldsNewer(held) if held.this_update == time("2026-11-04T06:55:02Z")));
+
+    let ours = held_text("Nov 3 06:55:02 2026");
+    let api = Script::new([
+        ("show ssl ocsp-response", &entries_text()),
+        (concat_key(), &newer),
+        ("set ssl ocsp-response", UPDATED),
+        (concat_key(), &ours),
+    ]);
+    let outcome = run(&api, "2.6.12", |one| one.overwrite = OverwritePolicy::Replace).await;
+    assert_eq!(outcome, Outcome::Installed { enabled: false, proof: Proof::ReadBack });
+}
+
+const fn concat_key() -> &'static str {
+    "show ssl ocsp-response 304d300906052b0e03021a0500041427de3271"
+}
+
+#[tokio::test]
+async fn another_signature_with_the_same_times_is_another_response() {
+    let other = held_text("Nov 3 06:55:02 2026").replace("30:46:02:", "30:46:03:");
+    let api = Script::new([
+        ("show ssl ocsp-response", &entries_text()),
+        (concat_key(), &other),
+        ("set ssl ocsp-response", UPDATED),
+        (concat_key(), &other),
+    ]);
+    let outcome = run(&api, "2.6.12", |_| ()).await;
+    let held = "one with thisUpdate 2026-11-03T06:55:02Z".to_owned();
+    assert_eq!(outcome, Outcome::Failed(InstallError::ReadBack { held }));
+}
+
+#[tokio::test]
+async fn old_haproxy_is_taken_at_its_word() {
+    let api = Script::new([("set ssl ocsp-response", UPDATED)]);
+    assert_eq!(run(&api, "2.2.9", |_| ()).await, Outcome::Installed { enabled: false, proof: Proof::Reply });
+    // Success has one exact text.
+    let api = Script::new([("set ssl ocsp-response", "OCSP Response updated! Or was it?\n\n")]);
+    assert!(matches!(run(&api, "2.2.9", |_| ()).await, Outcome::Failed(InstallError::UnexpectedReply { .. })));
+}
+
+#[tokio::test]
+async fn a_bundle_of_2_2_is_committed_under_its_own_name() {
+    let api = Script::new([
+        ("set ssl ocsp-response", NO_MATCH),
+        ("show ssl cert", "# filename\n/c/m.pem: /c/m.pem.ecdsa /c/m.pem.rsa\n\n"),
+        ("set ssl cert /c/m.pem.rsa.ocsp", "Transaction created for certificate /c/m.pem!\n\n"),
+        ("commit ssl cert /c/m.pem", "Committing /c/m.pem.\nSuccess!\n\n"),
+    ]);
+    let outcome = run(&api, "2.2.9", |one| one.name = "/c/m.pem.rsa").await;
+    assert_eq!(outcome, Outcome::Installed { enabled: true, proof: Proof::Reply });
+}
+
+#[tokio::test]
+async fn an_open_transaction_is_left_alone() {
+    let api = Script::new([
+        ("show ssl ocsp-response", "\n"),
+        ("show ssl cert", "# transaction\n*/c/b.pem\n# filename\n/c/a.pem\n/c/b.pem\n\n"),
+    ]);
+    let busy = InstallError::Busy { by: Some("/c/b.pem".to_owned()) };
+    assert_eq!(run(&api, "3.0.11", |_| ()).await, Outcome::Failed(busy.clone()));
+
+    // Opened between the look and the step.
+    let api = Script::new([
+        ("show ssl ocsp-response", "\n"),
+        ("show ssl cert", "# filename\n/c/a.pem\n/c/b.pem\n\n"),
+        (
+            "set ssl cert /c/a.pem.ocsp",
+            "The ongoing transaction is about '/c/b.pem' but you are trying to set '/c/a.pem'\nCan't update \
+             /c/a.pem.ocsp!\n\n",
+        ),
+    ]);
+    assert_eq!(run(&api, "3.0.11", |_| ()).await, Outcome::Failed(busy));
+    let api = Script::new([
+        ("show ssl ocsp-response", "\n"),
+        ("show ssl cert", "# filename\n/c/a.pem\n/c/b.pem\n\n"),
+        ("set ssl cert /c/a.pem.ocsp", "Transaction updated for certificate /c/b.pem!\n\n"),
+    ]);
+    let foreign = InstallError::ForeignTransaction { certificate: "/c/b.pem".to_owned() };
+    assert_eq!(run(&api, "2.6.12", |_| ()).await, Outcome::Failed(foreign));
+}
+
+#[tokio::test]
+async fn a_refused_step_ends_our_own_transaction() {
+    let ca = rcgen::KeyPair::generate().unwrap();
+    let ca = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&ca).unwrap();
+    let ca = crate::certificate::Certificate::from_der(ca.der()).unwrap();
+    let api = Script::new([
+        ("show ssl ocsp-response", "\n"),
+        ("show ssl cert", LOCKED),
+        ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+        ("set ssl cert /c/a.pem.issuer", "Transaction created for certificate /c/a.pem!\n\n"),
+        ("set ssl cert /c/a.pem.ocsp", "Can't update the certificate!\nUnable to parse OCSP response.\n\n"),
+        ("abort ssl cert /c/a.pem", "Transaction aborted for certificate '/c/a.pem'!\n\n"),
+    ]);
+    let outcome = run(&api, "3.0.11", |one| one.issuer = IssuerKnowledge::Told(&ca)).await;
+    assert!(matches!(outcome, Outcome::Failed(InstallError::Unparsable { .. })), "{outcome:?}");
+
+    let api = Script::new([
+        ("show ssl ocsp-response", "\n"),
+        ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+        ("set ssl cert /c/a.pem.issuer", "unable to load certificate from file.\nCan't load the payload\n\n"),
+    ]);
+    let outcome = run(&api, "3.0.11", |one| one.issuer = IssuerKnowledge::Told(&ca)).await;
+    assert!(matches!(outcome, Outcome::Failed(InstallError::IssuerRefused { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_failed_commit_is_never_aborted_where_that_crashes_haproxy() {
+    for (version, aborts) in [("2.2.9", false), ("2.4.30", true), ("2.6.12", false)] {
+        let mut steps = vec![
+            ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+            ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
+            ("commit ssl cert /c/a.pem", "Committing /c/a.pem.\nFailed!\n\n"),
+        ];
+        steps.insert(
+            0,
+            if version == "2.6.12" { ("show ssl ocsp-response", "\n") } else { ("set ssl ocsp-response", NO_MATCH) },
+        );
+        if aborts {
+            steps.push(("abort ssl cert /c/a.pem", "Transaction aborted for certificate '/c/a.pem'!\n\n"));
+        }
+        let api = Script(Mutex::new(steps.into_iter().map(|(command, reply)| (command, reply.to_owned())).collect()));
+        let reply = "Committing /c/a.pem. Failed!".to_owned();
+        assert_eq!(run(&api, version, |_| ()).await, Outcome::Failed(InstallError::CommitFailed { reply }));
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_brings_no_entry_is_no_success() {
+    let enabling = |commit: &str, after: &str| {
+        Script::new([
+            ("show ssl ocsp-response", "\n"),
+            ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+            ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
+            ("commit ssl cert /c/a.pem", commit),
+            ("show ssl ocsp-response", after),
+        ])
+    };
+    let api = enabling("Committing /c/a.pem.\nSuccess!\n\n", "\n");
+    assert_eq!(run(&api, "2.8.25", |_| ()).await, Outcome::Failed(InstallError::NoEntry));
+
+    let ignored = "Committing /c/a.pem.\nLoading: OCSP single response: Certificate ID does not match certificate and \
+                   issuer. Content will be ignored.\nSuccess!\n\n";
+    let api = enabling(ignored, "");
+    api.0.lock().unwrap().pop_back();
+    assert_eq!(run(&api, "2.8.25", |_| ()).await, Outcome::Failed(InstallError::CertIdUnknown));
+}
+
+#[tokio::test]
+async fn what_would_destroy_a_staple_or_not_fit_is_not_sent() {
+    let soon = time("2026-11-20T00:05:00Z");
+    let outcome = run(&Script::new([]), "3.2.26", |one| one.staple.next_update = soon).await;
+    assert_eq!(outcome, Outcome::Failed(InstallError::Expired { next_update: Some(soon) }));
+    let large = vec![0; 20_000];
+    let large: &[u8] = large.leak();
+    let outcome = run(&Script::new([]), "3.4.7", |one| one.staple.der = large).await;
+    assert_eq!(outcome, Outcome::Failed(InstallError::TooLarge { bytes: 20_000, limit: 11_984 }));
+    let api = Script::new([("show ssl ocsp-response", "\n")]);
+    let outcome = run(&api, "3.2.26", |one| one.name = "/c/a\n;b.pem").await;
+    assert_eq!(outcome, Outcome::Failed(InstallError::Name(Unsendable("/c/a\n;b.pem".to_owned()))));
+}
+
+#[tokio::test]
+async fn an_outdated_list_of_entries_is_renewed() {
+    let gone = "Certificate ID or path does not match any certificate.\n\n";
+    let api = Script::new([
+        ("show ssl ocsp-response base64 304d300906052b0e03021a0500041427de3271", gone),
+        ("show ssl ocsp-response", "\n"),
+        ("show ssl cert", "# transaction\n*/c/b.pem\n# filename\n/c/b.pem\n\n"),
+    ]);
+    let id = id();
+    let one = Installation {
+        name: "/c/a.pem",
+        id: &id,
+        stapling: Stapling::On,
+        issuer: IssuerKnowledge::InChain,
+        staple: staple(),
+        overwrite: OverwritePolicy::KeepNewer,
+    };
+    let mut entries = parse_entries(&entries_text());
+    let outcome = reconcile(&api, &process("2.8.0"), &mut entries, &one, time("2026-11-20T00:00:00Z")).await;
+    assert_eq!(outcome, Outcome::Failed(InstallError::Busy { by: Some("/c/b.pem".to_owned()) }));
+    assert_eq!(entries, Some(vec![]));
+    api.is_done();
+}
+
+#[tokio::test]
+async fn a_leaving_process_and_a_low_level_are_refused() {
+    let info = "Pid: 7\nVersion: 3.0.1\nUptime_sec: 5\nStopping: 1\n";
+    let api = Script::new([("show info", info)]);
+    assert_eq!(look(&api).await, Err(HaproxyError::LeavingProcess { pid: 7 }));
+    let api = Script::new([("show cli level", "operator\n\n")]);
+    assert_eq!(survey(&api, &process("3.4.7")).await, Err(HaproxyError::Level { level: "operator".to_owned() }));
+    let api = Script::new([("show cli level", "admin\n\n"), ("show ssl cert", "Unknown command: 'show ssl'\n")]);
+    assert_eq!(survey(&api, &process("3.4.7")).await, Err(HaproxyError::NoOcspSupport));
+    let api = Script::new([("show info", "RESET")]);
+    assert!(matches!(look(&api).await, Err(HaproxyError::Socket(SocketError::Empty { .. }))));
+}
+
+#[tokio::test]
+async fn details_that_were_locked_are_asked_for_again() {
+    let details = |name: &str| {
+        format!(
+            "Filename: {name}\nStatus: Used\nSerial: 0A\nSHA1 FingerPrint: 9DD4D58A9EEC0775C0FD633482942E390B773757\n\
+             OCSP Response Key: \n\n"
+        )
+    };
+    let api = Script::new([
+        ("show cli level", "admin\n\n"),
+        ("show ssl cert", "# filename\n/c/a.pem\n/c/b.pem\n\n"),
+        ("show ssl cert /c/a.pem;show ssl cert /c/b.pem", &format!("{}{LOCKED}", details("/c/a.pem"))),
+        ("show ssl cert /c/b.pem", &details("/c/b.pem")),
+        ("show ssl ocsp-response", "\n"),
+    ]);
+    let survey = survey(&api, &process("2.6.12")).await.unwrap();
+    api.is_done();
+    assert_eq!(survey.entries, Some(vec![]));
+    assert!(survey.loaded.iter().all(|loaded| loaded.serial_number == SerialNumber::from_hex("0A")));
+    // One certificate under two names: the list of entries cannot tell which of them is stapled.
+    assert!(survey.loaded.iter().all(|loaded| loaded.stapling == Stapling::Off));
+}
+
+#[test]
+fn listings_are_read_in_all_their_forms() {
+    let names = |reply: &str| {
+        let listing = Listing::parse(reply).unwrap();
+        (
+            listing.transaction,
+            listing.names.into_iter().map(|(name, bundle)| (name, bundle.unwrap_or_default())).collect::<Vec<_>>(),
+        )
+    };
+    let pair = |name: &str, bundle: &str| (name.to_owned(), bundle.to_owned());
+    let (open, listed) = names(
+        "# transaction\n*/c/m.pem: /c/m.pem.ecdsa\n# filename\n/c/s p;c\\x.pem\n/c/m.pem: /c/m.pem.ecdsa /c/m.pem.rsa\n\
+         /c/odd: name.pem\n\\*star.pem\n@web/site-a\n\n",
+    );
+    assert_eq!(open.as_deref(), Some("/c/m.pem"));
+    assert_eq!(
+        listed,
+        [
+            pair("/c/s p;c\\x.pem", ""),
+            pair("/c/m.pem.ecdsa", "/c/m.pem"),
+            pair("/c/m.pem.rsa", "/c/m.pem"),
+            pair("/c/odd: name.pem", ""),
+            pair("*star.pem", ""),
+            pair("@web/site-a", ""),
+        ]
+    );
+    assert_eq!(names("/c/a b.pem".replace("/c", "# filename\n/c").as_str()).1, [pair("/c/a b.pem", "")]);
+    let spaced = names("# filename\n/c/a b.pem: /c/a b.pem.ecdsa /c/a b.pem.rsa\n").1;
+    assert_eq!(spaced, [pair("/c/a b.pem.ecdsa", "/c/a b.pem"), pair("/c/a b.pem.rsa", "/c/a b.pem")]);
+    assert_eq!(Listing::parse("\n"), Some(Listing::default()));
+    assert_eq!(Listing::parse("Can't allocate memory!\n"), None);
+}
+
+#[test]
+fn details_tell_who_is_stapled() {
+    let reply = format!(
+        "Filename: /c/a.pem\nCrt filename: /c/a.pem\nOption: ocsp-update off\nStatus: Used\nSerial: 41EACE\n\
+         notBefore: Nov 23 06:54:06 2026 GMT\nSHA1 FingerPrint: 9DD4D58A9EEC0775C0FD633482942E390B773757\n\
+         Chain Subject: /CN=lab\nOCSP Response Key: {KEY}\n\nCan't display the certificate: Not found or the \
+         certificate is a bundle!\n\nFilename: /c/b.pem\nStatus: Unused\nSerial: 0B\nSHA1 FingerPrint: \
+         15E62E53DAD0998B75E2C63D24B29201C2108E30\nOCSP Response Key: \n\nFilename: /c/e.pem\nStatus: Empty\n\n"
+    );
+    let details = Details::parse(&reply);
+    let names = || ["/c/a.pem", "/c/b.pem", "/c/e.pem", "/c/gone.pem"].map(|name| (name.to_owned(), None)).to_vec();
+    let stapling =
+        |key_is_cert_id| join(names(), &details, key_is_cert_id).into_iter().map(|l| l.stapling).collect::<Vec<_>>();
+    assert_eq!(stapling(true), [Stapling::On, Stapling::Off, Stapling::Unknown, Stapling::Unknown]);
+    assert_eq!(stapling(false), [Stapling::On, Stapling::Unknown, Stapling::Unknown, Stapling::Unknown]);
+    let loaded = join(names(), &details, true);
+    let statuses: Vec<LoadedStatus> = loaded.iter().map(|loaded| loaded.status).collect();
+    assert_eq!(statuses, [LoadedStatus::Used, LoadedStatus::Unused, LoadedStatus::Empty, LoadedStatus::NotShown]);
+    assert_eq!(loaded[0].fingerprint, "9DD4D58A9EEC0775C0FD633482942E390B773757".parse().ok());
+}
+
+#[test]
+fn native_updates_are_known_by_name_and_by_cert_id() {
+    let reply = format!(
+        "OCSP Certid | Path | Next Update | Last Update | Successes | Failures | Last Update Status | Last Update \
+         Status (str)\n{KEY} | /c/a.pem | 23/Nov/2026:06:54:06 +0000 | - | 0 | 1 | 2 | HTTP error\n\n"
+    );
+    let native_updates = parse_native_updates(&reply).unwrap();
+    let survey = Survey { native_updates, entries: parse_entries(&entries_text()), ..Survey::default() };
+    assert!(survey.is_updated_natively("/c/a.pem", None));
+    assert!(survey.is_updated_natively("/c/second-name.pem", Some(&id())));
+    assert!(!survey.is_updated_natively("/c/b.pem", None));
+    assert_eq!(parse_native_updates("Permission denied\n"), None);
+    assert_eq!(parse_entries("Permission denied\n"), None);
+}
+
+#[test]
+fn every_refusal_of_haproxy_has_its_kind() {
+    for (reply, kind) in [
+        ("'set ssl ocsp-response' expects response in base64 encoding.", "unparsable"),
+        ("'set ssl ocsp-response' received invalid base64 encoded response.", "unparsable"),
+        ("Unable to parse OCSP response.", "unparsable"),
+        ("OCSP response status not successful.", "not_successful"),
+        ("Failed to get basic response from OCSP Response.", "unparsable"),
+        ("OCSP response ignored because contains multiple single responses (2).", "multiple_single_responses"),
+        ("OCSP single response: certificate status is unknown.", "status_unknown"),
+        ("OCSP single response: missing nextupdate.", "next_update_missing"),
+        ("OCSP single response: no longer valid..", "expired"),
+        ("OCSP single response: no longer valid. Must be valid during at least 300s..", "expired"),
+        ("OCSP single response: Invalid \"Next Update\" time.", "next_update_invalid"),
+        ("OCSP single response: Certificate ID does not match any certificate or issuer.", "cert_id_unknown"),
+        ("Failed to update OCSP response.", "update_failed"),
+        ("Permission denied", "permission_denied"),
+        ("The command is too big for the buffer size. Please change tune.bufsize in the configuration.", "too_large"),
+        ("The payload is too big. Please change 'tune.cli.max-payload-size'", "too_large"),
+        (
+            "Can't replace a certificate which is not referenced by the configuration!\nCan't update x!",
+            "not_referenced",
+        ),
+        ("Can't update the certificate!\nOperations on certificates are currently locked!", "busy"),
+        ("HAProxy was compiled against a version of OpenSSL that doesn't support OCSP stapling.", "no_ocsp_support"),
+        ("Unknown command: 'set ssl', but maybe one of the following ones is a better match:", "unexpected_reply"),
+    ] {
+        let error = InstallError::from_reply(&"set ssl ocsp-response", &format!("{reply}\n\n"));
+        assert_eq!(error.kind(), kind, "{reply}");
+        assert!(error.remedy().ends_with('.') && !error.to_string().is_empty());
+    }
+}
+
+#[test]
+fn texts_of_openssl_1_1_are_read_too() {
+    let reply = held_text("Nov 3 06:55:02.5 2026").replace("    Signature Value:\n", "");
+    let held = Held::from_text(&reply);
+    assert_eq!(held.response().unwrap().this_update, time("2026-11-03T06:55:02.5Z"));
+    assert_eq!(Held::from_text("\n"), Held::Nothing);
+    assert_eq!(Held::from_base64("\n"), Held::Nothing);
+    assert_eq!(Held::from_base64("MIIC\n"), Held::Unreadable);
+    assert_eq!(Held::from_text("gibberish\n"), Held::Unreadable);
+}
+
+/// Lines made of what HAProxy's replies are made of, and of anything.
+fn reply() -> impl Strategy<Value = String> {
+    let word = prop_oneof![
+        Just("Filename: ".to_owned()),
+        Just("# filename\n".to_owned()),
+        Just("# transaction\n*".to_owned()),
+        Just("# Certificate IDs\n".to_owned()),
+        Just("Certificate ID key : ".to_owned()),
+        Just("   Serial Number: ".to_owned()),
+        Just("SHA1 FingerPrint: ".to_owned()),
+        Just("Produced At: Nov 3 06:55:02 2026 GMT\n".to_owned()),
+        Just("This Update: ".to_owned()),
+        Just("Signature Algorithm:\n".to_owned()),
+        Just("OCSP Certid | Path |".to_owned()),
+        Just("a.pem: a.pem.rsa".to_owned()),
+        Just("'".to_owned()),
+        Just("\n".to_owned()),
+        "\\PC{0,12}",
+    ];
+    prop::collection::vec(word, 0..24).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_reply_makes_a_parser_panic(reply in reply()) {
+        let _ = Listing::parse(&reply);
+        let _ = join(vec![("a".to_owned(), None)], &Details::parse(&reply), true);
+        let _ = parse_entries(&reply);
+        let _ = parse_native_updates(&reply);
+        let _ = Held::from_base64(&reply);
+        let _ = Held::from_text(&reply);
+        let _ = InstallError::from_reply(&"x", &reply).to_string();
+    }
+
+    #[test]
+    fn a_name_that_is_sent_arrives_as_one_word(name in "\\PC{1,24}") {
+        if let Ok(command) = Command::commit(&name) {
+            let sent = command.encode("");
+            let word = sent.strip_prefix("commit ssl cert ").unwrap().strip_suffix('\n').unwrap();
+            let (mut arrived, mut quoted) = (String::new(), false);
+            for c in word.chars() {
+                match c {
+                    '\\' if !quoted => quoted = true,
+                    c => {
+                        prop_assert!(quoted || !matches!(c, ' ' | ';' | '<' | '\n'));
+                        arrived.push(c);
+                        quoted = false;
+                    }
+                }
+            }
+            prop_assert_eq!(arrived, name);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What outlives the process: verified staples and downloaded issuers in the state directory, and the `.ocsp` files
+//! beside the certificates that make HAProxy's next start a stapled one.
+//!
+//! A disk is not trusted: what is read here is for the caller to verify again. Everything blocks; callers on an async
+//! runtime use a thread.
+
+mod error;
+mod file;
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+
+pub use self::error::{Operation, Place, StoreError};
+use self::file::Attributes;
+use crate::certificate::Fingerprint;
+use crate::discovery::own_ocsp_path;
+use crate::settings::OcspFiles;
+
+const STAPLE: &str = "ocsp";
+const ISSUER: &str = "issuer";
+
+/// What came of the wish to have bytes in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// The file had them already and was not touched.
+    Unchanged,
+    /// The file has them now.
+    Replaced,
+    /// Files beside certificates are switched off; nothing was looked at.
+    NotWanted,
+}
+
+/// The state directory, and the `.ocsp` files beside certificates.
+#[derive(Debug)]
+pub struct Store {
+    state_dir: PathBuf,
+    ocsp_files: OcspFiles,
+    /// Directories of certificates that hold no temporary file of a process that died.
+    tidy: Mutex<BTreeSet<PathBuf>>,
+}
+
+impl Store {
+    /// Keeps state in `state_dir`, which is made when it is first written to.
+    #[must_use]
+    pub fn new(state_dir: PathBuf, ocsp_files: OcspFiles) -> Self {
+        Self { state_dir, ocsp_files, tidy: Mutex::default() }
+    }
+
+    /// The staple last saved for this certificate; unverified.
+    ///
+    /// # Errors
+    /// When there is something and it cannot be read.
+    pub fn load(&self, fingerprint: Fingerprint) -> Result<Option<Vec<u8>>, StoreError> {
+        self.load_state(fingerprint, STAPLE)
+    }
+
+    /// Saves a staple for this certificate.
+    ///
+    /// # Errors
+    /// When the disk does not take it. What was saved before is still there.
+    pub fn save(&self, fingerprint: Fingerprint, der: &[u8]) -> Result<Written, StoreError> {
+        self.save_state(fingerprint, STAPLE, der)
+    }
+
+    /// The downloaded issuer of this leaf; unverified.
+    ///
+    /// # Errors
+    /// When there is something and it cannot be read.
+    pub fn load_issuer(&self, leaf: Fingerprint) -> Result<Option<Vec<u8>>, StoreError> {
+        self.load_state(leaf, ISSUER)
+    }
+
+    /// Saves the downloaded issuer of this leaf.
+    ///
+    /// # Errors
+    /// When the disk does not take it. What was saved before is still there.
+    pub fn save_issuer(&self, leaf: Fingerprint, der: &[u8]) -> Result<Written, StoreError> {
+        self.save_state(leaf, ISSUER, der)
+    }
+
+    /// What the `.ocsp` file beside a certificate holds; unverified. An empty file is `Some` of nothing: people make
+    /// one to have HAProxy staple later.
+    ///
+    /// # Errors
+    /// When there is something and it cannot be read.
+    pub fn read_beside(&self, certificate: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = own_ocsp_path(certificate);
+        file::read(&path).map_err(|source| StoreError::new(Operation::Read, Place::BesideCertificate, path, source))
+    }
+
+    /// Has the `.ocsp` file beside a certificate hold these bytes, readable to everyone who can read the certificate.
+    /// For a certificate that is a symbolic link that is beside the link: HAProxy looks there.
+    ///
+    /// # Errors
+    /// When the disk does not take it. What was there before is still there.
+    pub fn keep_beside(&self, certificate: &Path, der: &[u8]) -> Result<Written, StoreError> {
+        if self.ocsp_files == OcspFiles::Never {
+            return Ok(Written::NotWanted);
+        }
+        let failed = |operation, path: &Path, source| {
+            StoreError::new(operation, Place::BesideCertificate, path.to_owned(), source)
+        };
+        let metadata = fs::metadata(certificate).map_err(|source| failed(Operation::Read, certificate, source))?;
+        let attributes = Attributes::of(&metadata);
+        let path = own_ocsp_path(certificate);
+        let directory = file::directory(&path);
+        self.tidy_up(directory);
+        if file::holds(&path, der) {
+            attributes.mend(&path);
+            return Ok(Written::Unchanged);
+        }
+        file::replace(&path, der, &attributes).map_err(|source| {
+            // It may have left its temporary file behind.
+            self.tidy.lock().unwrap_or_else(PoisonError::into_inner).remove(directory);
+            failed(Operation::Write, &path, source)
+        })?;
+        Ok(Written::Replaced)
+    }
+
+    /// Removes the `.ocsp` file beside a certificate if it still holds exactly these bytes: what somebody else put
+    /// there is theirs. Says whether it did.
+    ///
+    /// # Errors
+    /// When the file cannot be read or removed.
+    pub fn remove_beside(&self, certificate: &Path, expected_der: &[u8]) -> Result<bool, StoreError> {
+        if self.ocsp_files == OcspFiles::Never || self.read_beside(certificate)?.as_deref() != Some(expected_der) {
+            return Ok(false);
+        }
+        let path = own_ocsp_path(certificate);
+        fs::remove_file(&path)
+            .and_then(|()| file::sync_directory(file::directory(&path)))
+            .map_err(|source| StoreError::new(Operation::Remove, Place::BesideCertificate, path, source))?;
+        Ok(true)
+    }
+
+    /// Removes from the state directory what belongs to no certificate in `keep` and the temporary files of processes
+    /// that died, both only if last written before `older_than`. Says how many files that were. Files that are not of
+    /// our making stay.
+    ///
+    /// # Errors
+    /// With the first file that could not be removed; the others are removed all the same.
+    pub fn sweep(&self, keep: &BTreeSet<Fingerprint>, older_than: Timestamp) -> Result<usize, StoreError> {
+        let failed =
+            |operation, path: &Path, source| StoreError::new(operation, Place::StateDirectory, path.to_owned(), source);
+        let entries = match fs::read_dir(&self.state_dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(failed(Operation::Read, &self.state_dir, error)),
+        };
+        let mut removed = 0;
+        let mut first_failure = None;
+        for entry in entries {
+            let entry = entry.map_err(|source| failed(Operation::Read, &self.state_dir, source))?;
+            let name = entry.file_name();
+            let is_garbage = match fingerprint_of(&name.to_string_lossy()) {
+                Some(fingerprint) => !keep.contains(&fingerprint),
+                None => file::is_temporary(&name),
+            };
+            if !is_garbage {
+                continue;
+            }
+            let written = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            // Gone meanwhile, or of an age nobody knows, counts as fresh.
+            if written.and_then(|at| Timestamp::try_from(at).ok()).is_none_or(|at| at >= older_than) {
+                continue;
+            }
+            match fs::remove_file(entry.path()) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    first_failure.get_or_insert_with(|| failed(Operation::Remove, &entry.path(), error));
+                }
+            }
+        }
+        first_failure.map_or(Ok(removed), Err)
+    }
+
+    fn load_state(&self, fingerprint: Fingerprint, kind: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.state_path(fingerprint, kind);
+        file::read(&path).map_err(|source| StoreError::new(Operation::Read, Place::StateDirectory, path, source))
+    }
+
+    fn save_state(&self, fingerprint: Fingerprint, kind: &str, bytes: &[u8]) -> Result<Written, StoreError> {
+        let path = self.state_path(fingerprint, kind);
+        if file::holds(&path, bytes) {
+            return Ok(Written::Unchanged);
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o750)
+            .create(&self.state_dir)
+            .and_then(|()| file::replace(&path, bytes, &Attributes::STATE))
+            .map_err(|source| StoreError::new(Operation::Write, Place::StateDirectory, path, source))?;
+        Ok(Written::Replaced)
+    }
+
+    fn state_path(&self, fingerprint: Fingerprint, kind: &str) -> PathBuf {
+        self.state_dir.join(format!("{fingerprint}.{kind}"))
+    }
+
+    /// Removes the temporary files of processes that died, once for each directory: they can only be from before.
+    fn tidy_up(&self, directory: &Path) {
+        if self.tidy.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.to_owned()) {
+            file::remove_temporary_files(directory);
+        }
+    }
+}
+
+/// Whose state a file of this name is.
+fn fingerprint_of(name: &str) -> Option<Fingerprint> {
+    let (stem, extension) = name.split_once('.')?;
+    let fingerprint: Fingerprint = stem.parse().ok().filter(|_| [STAPLE, ISSUER].contains(&extension))?;
+    // We write capitals; anything else is somebody else's.
+    (fingerprint.to_string() == stem).then_some(fingerprint)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Disks that are full, read-only or somebody else's. Mounting and changing users needs root, as in a container.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by panicking")]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use haproxy_stapler::certificate::Fingerprint;
+use haproxy_stapler::discovery::{CertificateFile, FileError, ProblemError, Scanner, own_ocsp_path};
+use haproxy_stapler::settings::{OcspFiles, PathMap};
+use haproxy_stapler::store::{Place, Store, StoreError, Written};
+
+/// A small volume, unmounted when dropped.
+struct Volume {
+    directory: tempfile::TempDir,
+}
+
+impl Volume {
+    fn new() -> Self {
+        let volume = Self { directory: tempfile::tempdir().unwrap() };
+        volume.mount(&["-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
+        volume
+    }
+
+    fn mount(&self, arguments: &[&str]) {
+        let output = Command::new("mount").args(arguments).arg(self.directory.path()).output();
+        must_succeed("mount a tmpfs; run this test as root, in a container with CAP_SYS_ADMIN", output);
+    }
+
+    fn set(&self, mode: &str) {
+        self.mount(&["-o", &format!("remount,{mode}")]);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn fill(&self) {
+        // The last page may be written in part, so the failure is told by the error, not by the size.
+        fs::write(self.path("ballast"), [0; 128 * 1024]).unwrap_err();
+    }
+
+    fn names(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.path(directory)).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.directory.path()).output();
+    }
+}
+
+fn must_succeed(what: &str, output: std::io::Result<Output>) -> Output {
+    let output = output.unwrap_or_else(|error| panic!("cannot {what}: {error}"));
+    assert!(output.status.success(), "cannot {what}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn fingerprint(number: u8) -> Fingerprint {
+    format!("{number:040X}").parse().unwrap()
+}
+
+fn kind_and_place(result: Result<Written, StoreError>) -> (&'static str, Place) {
+    let error = result.unwrap_err();
+    (error.kind(), error.place)
+}
+
+#[test]
+fn a_full_disk_costs_the_write_and_nothing_that_was_there() {
+    let volume = Volume::new();
+    let store = Store::new(volume.path("state"), OcspFiles::Auto);
+    let certificate = volume.path("a.pem");
+    fs::write(&certificate, "certificate").unwrap();
+    assert_eq!(store.save(fingerprint(1), b"old").unwrap(), Written::Replaced);
+    assert_eq!(store.keep_beside(&certificate, b"old").unwrap(), Written::Replaced);
+    volume.fill();
+
+    let new = [1; 8192];
+    assert_eq!(kind_and_place(store.save(fingerprint(1), &new)), ("no_space", Place::StateDirectory));
+    assert_eq!(kind_and_place(store.keep_beside(&certificate, &new)), ("no_space", Place::BesideCertificate));
+    assert_eq!(store.load(fingerprint(1)).unwrap().as_deref(), Some(&b"old"[..]));
+    assert_eq!(store.read_beside(&certificate).unwrap().as_deref(), Some(&b"old"[..]));
+    assert_eq!(store.keep_beside(&certificate, b"old").unwrap(), Written::Unchanged);
+    assert_eq!(volume.names(""), ["a.pem", "a.pem.ocsp", "ballast", "state"]);
+    assert_eq!(volume.names("state"), [format!("{}.ocsp", fingerprint(1))]);
+
+    fs::remove_file(volume.path("ballast")).unwrap();
+    assert_eq!(store.save(fingerprint(1), &new).unwrap(), Written::Replaced);
+    assert_eq!(store.keep_beside(&certificate, &new).unwrap(), Written::Replaced);
+}
+
+#[test]
+fn a_read_only_disk_is_read_all_the_same_and_heals() {
+    let volume = Volume::new();
+    let store = Store::new(volume.path("state"), OcspFiles::Auto);
+    let certificate = volume.path("a.pem");
+    fs::write(&certificate, "certificate").unwrap();
+    store.save(fingerprint(1), b"old").unwrap();
+    store.keep_beside(&certificate, b"old").unwrap();
+    volume.set("ro");
+
+    assert_eq!(store.load(fingerprint(1)).unwrap().as_deref(), Some(&b"old"[..]));
+    assert_eq!(store.keep_beside(&certificate, b"old").unwrap(), Written::Unchanged);
+    assert_eq!(kind_and_place(store.save(fingerprint(2), b"new")), ("read_only", Place::StateDirectory));
+    assert_eq!(kind_and_place(store.keep_beside(&certificate, b"new")), ("read_only", Place::BesideCertificate));
+    assert_eq!(store.remove_beside(&certificate, b"old").unwrap_err().kind(), "read_only");
+    let elsewhere = Store::new(volume.path("not/yet/there"), OcspFiles::Auto);
+    assert_eq!(kind_and_place(elsewhere.save(fingerprint(2), b"new")), ("read_only", Place::StateDirectory));
+    let later = jiff::Timestamp::MAX;
+    assert_eq!(store.sweep(&[].into(), later).unwrap_err().kind(), "read_only");
+
+    volume.set("rw");
+    assert_eq!(store.keep_beside(&certificate, b"new").unwrap(), Written::Replaced);
+    assert!(store.remove_beside(&certificate, b"new").unwrap());
+    assert_eq!(store.sweep(&[].into(), later).unwrap(), 1);
+}
+
+/// Names the directory that the test process which this one starts under another user is to work in.
+const WORKPLACE: &str = "DISK_TEST_WORKPLACE";
+const NOBODY: u32 = 65534;
+
+/// Root may do anything, so the test starts itself again as somebody who may not.
+#[test]
+fn another_user_is_told_what_it_may_not_do_and_can_do_the_rest() {
+    if let Some(workplace) = std::env::var_os(WORKPLACE) {
+        return as_somebody_else(Path::new(&workplace));
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let set_mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    set_mode(directory.path(), 0o755);
+    for (name, mode) in [("closed", 0o755), ("hidden", 0o700), ("open", 0o777)] {
+        let place = directory.path().join(name);
+        fs::create_dir(&place).unwrap();
+        for (name, mode) in [("private.pem", 0o600), ("group.pem", 0o640), ("public.pem", 0o644)] {
+            fs::write(place.join(name), "certificate").unwrap();
+            set_mode(&place.join(name), mode);
+        }
+        set_mode(&place, mode);
+    }
+    // The build directory may be out of the other user's reach.
+    let program = directory.path().join("disk-test");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    set_mode(&program, 0o755);
+    let output = Command::new(program)
+        .args(["--exact", "another_user_is_told_what_it_may_not_do_and_can_do_the_rest"])
+        .env(WORKPLACE, directory.path())
+        .current_dir(directory.path())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output();
+    let output = must_succeed("run as another user; run this test as root, as in a container", output);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+    for name in ["private.pem", "group.pem", "public.pem"] {
+        let ocsp = fs::metadata(own_ocsp_path(&directory.path().join("open").join(name))).unwrap();
+        assert_eq!((ocsp.uid(), ocsp.mode() & 0o777), (NOBODY, 0o644), "{name}");
+    }
+}
+
+fn as_somebody_else(workplace: &Path) {
+    let store = Store::new(workplace.join("state"), OcspFiles::Auto);
+    assert_eq!(kind_and_place(store.save(fingerprint(1), b"staple")), ("permission", Place::StateDirectory));
+    let beside = |path: &str| store.keep_beside(&workplace.join(path), b"staple");
+    assert_eq!(kind_and_place(beside("closed/public.pem")), ("permission", Place::BesideCertificate));
+    assert_eq!(kind_and_place(beside("hidden/public.pem")), ("permission", Place::BesideCertificate));
+    // The owner cannot be given, so the file is made readable to everyone instead.
+    for name in ["open/private.pem", "open/group.pem", "open/public.pem"] {
+        assert_eq!(beside(name).unwrap(), Written::Replaced);
+        assert_eq!(beside(name).unwrap(), Written::Unchanged);
+    }
+
+    let private = workplace.join("open/private.pem");
+    let scan = Scanner::new(vec![private.clone(), workplace.join("hidden")], PathMap::default()).scan(&[]);
+    assert_eq!(scan.files, [CertificateFile { path: private, content: Err(FileError::Permission) }]);
+    assert!(matches!(scan.problems[..], [ref problem] if matches!(problem.error, ProblemError::Unreadable { .. })));
+}
