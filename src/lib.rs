@@ -2,15 +2,20 @@
 //!
 //! Modules in layer order; ARCHITECTURE.md has the picture, `tests/architecture.rs` holds the allowed imports.
 
+pub mod agent;
 pub mod ca_issuers;
 pub mod certificate;
 pub mod clock;
 pub mod crt_list;
 pub mod discovery;
+pub mod fetch;
 pub mod haproxy;
+pub mod metrics;
 pub mod ocsp;
 pub mod pem;
 pub mod responder;
 pub mod schedule;
+pub mod server;
 pub mod settings;
+pub mod status;
 pub mod store;

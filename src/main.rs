@@ -1,3 +1,9 @@
-//! The command line.
+//! The command line: parses, wires, exits. All logic is in the library.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -6,6 +6,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use x509_ocsp::{BasicOcspResponse, OcspResponse};
 
+use crate::ocsp::Staple;
+
 /// A staple to compare with what HAProxy holds. The caller has verified it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StapleView<'a> {
@@ -17,6 +19,17 @@ pub struct StapleView<'a> {
     pub this_update: Timestamp,
     /// `nextUpdate`.
     pub next_update: Timestamp,
+}
+
+impl<'a> From<&'a Staple> for StapleView<'a> {
+    fn from(staple: &'a Staple) -> Self {
+        Self {
+            der: staple.der(),
+            produced_at: staple.response().produced_at(),
+            this_update: staple.this_update(),
+            next_update: staple.next_update(),
+        }
+    }
 }
 
 /// What an entry holds.

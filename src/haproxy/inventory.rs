@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::certificate::{Fingerprint, SerialNumber, parse_hex};
+use crate::ocsp::CertId;
 
 /// What identifies a certificate to an OCSP responder (RFC 6960 section 4.1.1), as far as HAProxy lists it. HAProxy's
 /// own key is the DER of the CertID, which TLS libraries encode differently: it is never taken apart.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertIdKey {
     /// The hash of the issuer's name.
     pub issuer_name_hash: Vec<u8>,
@@ -14,6 +15,16 @@ pub struct CertIdKey {
     pub issuer_key_hash: Vec<u8>,
     /// The certificate's serial number.
     pub serial_number: SerialNumber,
+}
+
+impl From<&CertId> for CertIdKey {
+    fn from(id: &CertId) -> Self {
+        Self {
+            issuer_name_hash: id.issuer_name_hash().to_vec(),
+            issuer_key_hash: id.issuer_key_hash().to_vec(),
+            serial_number: id.serial_number().clone(),
+        }
+    }
 }
 
 /// A certificate as HAProxy runs it.

@@ -60,6 +60,18 @@ impl Unloadable {
     }
 }
 
+impl Unloadable {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } | Self::Expiring { .. } => "ask the CA; HAProxy keeps what it serves until then",
+            Self::CertIdEncoding { .. } => "ask the CA to answer with the CertID it was asked for",
+            Self::TooLarge { .. } => "ask the CA for responses without needless certificates",
+        }
+    }
+}
+
 fn sentences(refusals: &[Refusal]) -> String {
     refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -120,15 +132,20 @@ impl Staple {
         self.next_update
     }
 
+    /// The end of its life: nextUpdate, or the end of the delegate's own certificate if that comes first.
+    #[must_use]
+    pub fn end(&self) -> Timestamp {
+        match self.response.signer() {
+            Signer::Issuer => self.next_update,
+            Signer::Delegated { not_after, .. } => self.next_update.min(*not_after),
+        }
+    }
+
     /// When it stops being of use: HAProxy serves it until 300 s before nextUpdate, and a client refuses it once the
     /// delegate's own certificate has expired.
     #[must_use]
     pub fn effective_end(&self) -> Timestamp {
-        let served_until = earlier(self.next_update, SKEW);
-        match self.response.signer() {
-            Signer::Issuer => served_until,
-            Signer::Delegated { not_after, .. } => served_until.min(*not_after),
-        }
+        earlier(self.next_update, SKEW).min(self.end())
     }
 
     /// Whether the CA says that the certificate is revoked.

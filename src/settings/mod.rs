@@ -20,6 +20,7 @@ pub use self::filter::NameFilter;
 pub use self::path_map::PathMap;
 pub use self::responders::{Override, ResponderOverrides};
 use self::variables::Variable;
+use crate::haproxy::{Address, AddressError};
 
 /// What every variable of ours starts with.
 const PREFIX: &str = "STAPLER_";
@@ -65,8 +66,8 @@ pub enum LogFormat {
 pub struct Settings {
     /// Files, directories and crt-lists to look for certificates in.
     pub certs: Vec<PathBuf>,
-    /// HAProxy's sockets, as written.
-    pub sockets: Vec<String>,
+    /// HAProxy's sockets.
+    pub sockets: Vec<Address>,
     /// Where HAProxy's paths are found here.
     pub path_map: PathMap,
     /// Where verified staples and downloaded issuers are kept.
@@ -251,7 +252,8 @@ impl Settings {
 /// `None` only after a mistake was noted.
 fn read(raw: Raw, reader: &mut Reader) -> Option<Settings> {
     let certs = reader.list(&variables::CERTS, raw.certs, |item| Ok(PathBuf::from(item)));
-    let sockets = reader.list(&variables::SOCKETS, raw.sockets, |item| Ok(item.to_owned()));
+    let sockets = reader
+        .list(&variables::SOCKETS, raw.sockets, |item| item.parse().map_err(|error: AddressError| error.to_string()));
     let mappings = reader.list(&variables::PATH_MAP, raw.path_map, path_map::Mapping::parse);
     let path_map = reader.whole(&variables::PATH_MAP, mappings, PathMap::new);
     let state_dir = reader.single(&variables::STATE_DIR, raw.state_dir, |text| Ok(PathBuf::from(text)));

@@ -23,7 +23,7 @@ fn mistakes(pairs: &[(&str, &str)]) -> Vec<String> {
 fn an_empty_environment_gives_the_documented_defaults() {
     let settings = settings(&[]);
     assert_eq!(settings.certs, [Path::new("/etc/haproxy/certs")]);
-    assert_eq!(settings.sockets, ["/var/run/haproxy/admin.sock"]);
+    assert_eq!(settings.sockets, ["/var/run/haproxy/admin.sock".parse().unwrap()]);
     assert_eq!(settings.path_map, PathMap::default());
     assert_eq!(settings.state_dir, Path::new("/var/lib/haproxy-stapler"));
     assert_eq!(settings.ocsp_files, OcspFiles::Auto);
@@ -72,7 +72,7 @@ fn everything_can_be_set() {
         ("STAPLER_LOG", "debug,hyper=warn"),
         ("STAPLER_LOG_FORMAT", "json"),
     ]);
-    assert_eq!(settings.sockets, ["unix@/a.sock", "ipv4@127.0.0.1:9999"]);
+    assert_eq!(settings.sockets, ["unix@/a.sock".parse().unwrap(), "ipv4@127.0.0.1:9999".parse().unwrap()]);
     assert_eq!(settings.state_dir, Path::new("/state"));
     assert_eq!(settings.ocsp_files, OcspFiles::Never);
     assert_eq!(settings.refresh_interval, Duration::from_secs(5400));

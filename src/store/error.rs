@@ -67,7 +67,9 @@ impl StoreError {
         }
     }
 
-    fn remedy(&self) -> &'static str {
+    /// What to do about it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
         match (self.kind(), self.place) {
             ("read_only", Place::StateDirectory) => {
                 "mount a writable volume there or name another place with STAPLER_STATE_DIR"

@@ -1,0 +1,244 @@
+//! The hands of the agent: each job becomes one task that does its IO within bounds and returns what came of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::Peers;
+use super::fold::{DiskDone, Done, Installed, Restored};
+use super::plan::{Item, Job};
+use super::world::DiskTask;
+use crate::ca_issuers;
+use crate::certificate::{Certificate, Issuer, IssuerSource};
+use crate::clock::Clock;
+use crate::discovery::Scanner;
+use crate::fetch;
+use crate::haproxy::{
+    self, Entry, HeldResponse, Installation, IssuerKnowledge, Outcome, OverwritePolicy, Process, RuntimeApi, StapleView,
+};
+use crate::ocsp::{self, CertId, Staple};
+use crate::responder::Responder;
+use crate::settings::Settings;
+use crate::store::{Store, StoreError, Written};
+
+/// The peers, the disk and the clock, shared with the tasks.
+#[derive(Debug)]
+pub(super) struct Hands<R, H> {
+    clock: Clock,
+    responder: Arc<R>,
+    haproxies: Vec<Arc<H>>,
+    store: Arc<Store>,
+    /// Only one scan runs at a time; the lock is never waited for.
+    scanner: Arc<Mutex<Scanner>>,
+}
+
+impl<R: Responder, H: RuntimeApi> Hands<R, H> {
+    pub(super) fn new(settings: &Settings, clock: Clock, peers: Peers<R, H>) -> Self {
+        Self {
+            clock,
+            responder: Arc::new(peers.responder),
+            haproxies: peers.haproxies.into_iter().map(Arc::new).collect(),
+            store: Arc::new(Store::new(settings.state_dir.clone(), settings.ocsp_files)),
+            scanner: Arc::new(Mutex::new(Scanner::new(settings.certs.clone(), settings.path_map.clone()))),
+        }
+    }
+
+    /// Starts a job.
+    pub(super) fn start(&self, job: Job, jobs: &mut JoinSet<Done>) {
+        let clock = self.clock;
+        match job {
+            Job::Scan { also } => {
+                let scanner = self.scanner.clone();
+                jobs.spawn_blocking(move || {
+                    let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
+                    Done::Scan(scanner.scan(&also))
+                });
+            }
+            Job::Disk { tasks } => {
+                let store = self.store.clone();
+                jobs.spawn_blocking(move || {
+                    let now = clock.now().wall;
+                    Done::Disk(tasks.into_iter().map(|task| disk(&store, task, now)).collect())
+                });
+            }
+            Job::Fetch { fingerprint, host, errand } => {
+                let responder = self.responder.clone();
+                jobs.spawn(async move {
+                    let report = fetch::fetch(&*responder, &clock, &errand).await;
+                    Done::Fetch { fingerprint, host, report }
+                });
+            }
+            Job::DownloadIssuer { leaf, host, deadline } => {
+                let responder = self.responder.clone();
+                jobs.spawn(async move {
+                    let sent = clock.now().monotonic;
+                    let outcome = fetch::issuer(&*responder, &leaf, deadline).await;
+                    Done::DownloadIssuer { fingerprint: leaf.fingerprint(), host, sent, outcome }
+                });
+            }
+            Job::Look { peer } => {
+                self.with_haproxy(peer, jobs, async move |api| Done::Look { peer, outcome: haproxy::look(&*api).await })
+            }
+            Job::Survey { peer, process } => self.with_haproxy(peer, jobs, async move |api| Done::Survey {
+                peer,
+                outcome: haproxy::survey(&*api, &process).await,
+            }),
+            Job::Install { peer, process, mut entries, items } => {
+                self.with_haproxy(peer, jobs, async move |api| {
+                    let outcomes = install(&*api, &process, &mut entries, items, &clock).await;
+                    Done::Install { peer, entries, outcomes }
+                });
+            }
+        }
+    }
+
+    fn with_haproxy<F>(&self, peer: usize, jobs: &mut JoinSet<Done>, work: impl FnOnce(Arc<H>) -> F)
+    where
+        F: Future<Output = Done> + Send + 'static,
+    {
+        if let Some(api) = self.haproxies.get(peer) {
+            jobs.spawn(work(api.clone()));
+        }
+    }
+}
+
+/// Installs staples and lists HAProxy's entries once for all of them.
+async fn install<H: RuntimeApi>(
+    api: &H,
+    process: &Process,
+    entries: &mut Option<Vec<Entry>>,
+    items: Vec<Item>,
+    clock: &Clock,
+) -> Vec<(String, Installed)> {
+    let now = clock.now().wall;
+    let installations: Vec<Installation<'_>> =
+        items.iter().map(|item| installation(item, OverwritePolicy::KeepNewer)).collect();
+    let outcomes = haproxy::reconcile_many(api, process, entries, &installations, now).await;
+    let mut installed = Vec::with_capacity(items.len());
+    for (item, outcome) in items.iter().zip(outcomes) {
+        let what = match outcome {
+            Outcome::HoldsNewer(held) => newer(api, process, entries, item, &held, now).await,
+            other => settled(other, item),
+        };
+        installed.push((item.name.clone(), what));
+    }
+    installed
+}
+
+fn installation(item: &Item, overwrite: OverwritePolicy) -> Installation<'_> {
+    let issuer = match item.issuer.source() {
+        IssuerSource::Chain => IssuerKnowledge::InChain,
+        // HAProxy reads a .issuer file only beside a .ocsp: it may not know it yet.
+        IssuerSource::IssuerFile | IssuerSource::AuthorityInfoAccess => {
+            IssuerKnowledge::Told(item.issuer.certificate())
+        }
+    };
+    Installation {
+        name: &item.name,
+        id: &item.id,
+        stapling: item.stapling,
+        issuer,
+        staple: StapleView::from(&item.staple),
+        overwrite,
+    }
+}
+
+/// Somebody else was faster; whether they brought something genuine is for the verifier to say.
+async fn newer<H: RuntimeApi>(
+    api: &H,
+    process: &Process,
+    entries: &mut Option<Vec<Entry>>,
+    item: &Item,
+    held: &HeldResponse,
+    now: Timestamp,
+) -> Installed {
+    let Some(der) = &held.der else {
+        return Installed::Newer { this_update: held.this_update, next_update: held.next_update };
+    };
+    match verified(der, &item.leaf, item.issuer.certificate(), now) {
+        Some(staple) => Installed::Adopt(staple),
+        None => {
+            let replace = installation(item, OverwritePolicy::Replace);
+            settled(haproxy::reconcile(api, process, entries, &replace, now).await, item)
+        }
+    }
+}
+
+fn settled(outcome: Outcome, item: &Item) -> Installed {
+    let staple = item.staple.clone();
+    match outcome {
+        Outcome::AlreadyServed => Installed::Serves { staple, written: false, enabled: false },
+        Outcome::Installed { enabled, .. } => Installed::Serves { staple, written: true, enabled },
+        Outcome::HoldsNewer(held) => Installed::Newer { this_update: held.this_update, next_update: held.next_update },
+        Outcome::Failed(error) => Installed::Refused(error),
+    }
+}
+
+/// Bytes from anywhere but a CA's answer, judged all the same.
+fn verified(der: &[u8], leaf: &Certificate, issuer: &Certificate, now: Timestamp) -> Option<Staple> {
+    let id = CertId::new(leaf, issuer).ok()?;
+    ocsp::verify(der, leaf, issuer, now).ok().and_then(|response| Staple::new(response, &id, now).ok())
+}
+
+fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
+    match task {
+        DiskTask::Restore { leaf, issuer, beside } => {
+            DiskDone::Restored(Box::new(restore(store, &leaf, issuer, beside, now)))
+        }
+        DiskTask::Keep { fingerprint, staple, beside } => {
+            let count = |written| usize::from(written == Written::Replaced);
+            let state = store.save(fingerprint, staple.der()).map(count);
+            let written = beside
+                .into_iter()
+                .map(|path| {
+                    let result = store.keep_beside(&path, staple.der()).map(count);
+                    (path, result)
+                })
+                .collect();
+            DiskDone::Kept { fingerprint, staple, written, state }
+        }
+        DiskTask::KeepIssuer { fingerprint, issuer } => {
+            DiskDone::Other(store.save_issuer(fingerprint, issuer.der()).err())
+        }
+        DiskTask::Discard { certificate, staple } => {
+            DiskDone::Other(store.remove_beside(&certificate, staple.der()).err())
+        }
+    }
+}
+
+fn restore(
+    store: &Store,
+    leaf: &Certificate,
+    issuer: Option<Issuer>,
+    beside: Vec<PathBuf>,
+    now: Timestamp,
+) -> Restored {
+    let fingerprint = leaf.fingerprint();
+    let mut trouble: Option<StoreError> = None;
+    let mut note = |error: StoreError| {
+        trouble = Some(error);
+        None
+    };
+    let from_state = issuer.is_none().then(|| store.load_issuer(fingerprint).unwrap_or_else(&mut note)).flatten();
+    let from_state = from_state
+        .and_then(|der| Issuer::find(leaf, &ca_issuers::certificates(&der), IssuerSource::AuthorityInfoAccess));
+    let known = issuer.or_else(|| from_state.clone());
+    let judge = |der: Option<Vec<u8>>| {
+        der.zip(known.as_ref()).and_then(|(der, issuer)| verified(&der, leaf, issuer.certificate(), now))
+    };
+    let state = judge(store.load(fingerprint).unwrap_or_else(&mut note));
+    let beside: BTreeMap<PathBuf, Staple> =
+        beside.into_iter().filter_map(|path| Some((path.clone(), judge(read_beside(store, &path))?))).collect();
+    Restored { fingerprint, issuer: from_state, state, beside, trouble }
+}
+
+/// A `.ocsp` file that cannot be read is as good as none: it is HAProxy's to complain about, or ours to replace.
+fn read_beside(store: &Store, certificate: &Path) -> Option<Vec<u8>> {
+    store.read_beside(certificate).unwrap_or_else(|error| {
+        tracing::debug!(%error, "unreadable .ocsp file");
+        None
+    })
+}

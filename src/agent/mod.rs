@@ -1,0 +1,211 @@
+//! The loop: plan (pure) → execute (bounded IO) → fold (pure) → publish a snapshot.
+//!
+//! Every job runs on its own and comes back by itself, so that one certificate's trouble never delays another's: a
+//! responder that hangs holds one place in its host's queue, a dead socket holds its own HAProxy, a slow disk holds the
+//! disk. The agent is the only owner of state.
+
+mod execute;
+mod fold;
+mod plan;
+mod publish;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use self::execute::Hands;
+use self::fold::Done;
+use self::publish::Transitions;
+use self::world::World;
+use crate::clock::{Clock, Moment, Monotonic};
+use crate::haproxy::RuntimeApi;
+use crate::metrics::Counters;
+use crate::responder::Responder;
+use crate::settings::Settings;
+use crate::status::{Pulse, Status};
+
+/// Snapshots are published at most this often, so that ten thousand results are not ten thousand snapshots.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+/// A job that holds a HAProxy transaction or a file is given this long to finish when the program is told to stop.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+
+/// Whom the agent talks to.
+#[derive(Debug)]
+pub struct Peers<R, H> {
+    /// The CAs.
+    pub responder: R,
+    /// The HAProxies, in the order of the settings.
+    pub haproxies: Vec<H>,
+}
+
+/// What the agent reports to.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// The snapshot.
+    pub status: watch::Sender<Arc<Status>>,
+    /// The counters.
+    pub counters: Arc<Counters>,
+    /// The sign of life.
+    pub pulse: Arc<Pulse>,
+}
+
+/// How long the agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Until it is told to stop.
+    Stopped,
+    /// Until one pass over all certificates is done, or it is told to stop.
+    PassDone,
+}
+
+/// Keeps staples fresh until told to stop.
+pub async fn run<R: Responder, H: RuntimeApi>(
+    settings: Arc<Settings>,
+    clock: Clock,
+    peers: Peers<R, H>,
+    reports: Reports,
+    until: Until,
+    shutdown: CancellationToken,
+) {
+    let now = clock.now();
+    let mut agent = Agent {
+        world: World::new(settings.clone(), now),
+        hands: Hands::new(&settings, clock, peers),
+        jobs: JoinSet::new(),
+        transitions: Transitions::default(),
+        published: None,
+        dirty: true,
+        clock,
+        reports,
+    };
+    for peer in &agent.world.peers {
+        agent.reports.counters.know_haproxy(&peer.label());
+    }
+    agent.publish(now);
+    while !shutdown.is_cancelled() {
+        let wake = agent.turn();
+        if until == Until::PassDone && agent.world.last_pass_at.is_some() {
+            break;
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(done) = agent.jobs.join_next() => agent.take(done),
+            () = clock.sleep_until(wake) => {}
+        }
+    }
+    agent.finish().await;
+}
+
+struct Agent<R, H> {
+    world: World,
+    hands: Hands<R, H>,
+    jobs: JoinSet<Done>,
+    transitions: Transitions,
+    published: Option<Monotonic>,
+    dirty: bool,
+    clock: Clock,
+    reports: Reports,
+}
+
+impl<R: Responder, H: RuntimeApi> Agent<R, H> {
+    /// Plans and starts what is due; returns when to turn again if nothing comes back before.
+    fn turn(&mut self) -> Monotonic {
+        let now = self.clock.now();
+        self.reports.pulse.turn(now.monotonic);
+        let jobs = plan::plan(&mut self.world, now);
+        for job in jobs {
+            self.hands.start(job, &mut self.jobs);
+        }
+        self.end_pass(now);
+        let due = self.published.map_or(now.monotonic, |at| at.after(PUBLISH_INTERVAL));
+        let next = plan::next_wake(&self.world, now.monotonic);
+        if self.dirty && due <= now.monotonic {
+            self.publish(now);
+            next
+        } else if self.dirty {
+            next.min(due)
+        } else {
+            next
+        }
+    }
+
+    /// Folds a finished job, and all others that finished meanwhile.
+    fn take(&mut self, first: Result<Done, JoinError>) {
+        let now = self.clock.now();
+        let mut next = Some(first);
+        while let Some(done) = next {
+            match done {
+                Ok(done) => {
+                    self.dirty |= !matches!(done, Done::Look { outcome: Ok(_), .. })
+                        || self.world.peers.iter().any(|peer| peer.up != Some(true));
+                    if matches!(done, Done::Scan(_)) {
+                        self.reports.pulse.scan(now.monotonic);
+                    }
+                    fold::fold(&mut self.world, done, &self.reports.counters, now);
+                }
+                // A job that panicked leaves its place marked as running: the pulse of the scan stops, or the state of
+                // one certificate stands still and its age grows in the metrics. Nothing is hidden.
+                Err(error) => tracing::error!(%error, "a job failed; please report this as a bug"),
+            }
+            next = self.jobs.try_join_next();
+        }
+    }
+
+    /// A pass is over when everything that was due has been tried.
+    fn end_pass(&mut self, now: Moment) {
+        let Some(started) = self.world.pass_started.filter(|_| self.world.is_settled()) else { return };
+        self.world.pass_started = None;
+        self.world.last_pass_at = Some(now.wall);
+        self.reports.counters.passes.inc();
+        self.reports.counters.pass_duration.observe(now.monotonic.since(started).as_secs_f64());
+        self.dirty = true;
+        self.publish(now);
+    }
+
+    fn publish(&mut self, now: Moment) {
+        self.dirty = false;
+        self.published = Some(now.monotonic);
+        let status = Arc::new(self.world.status(now));
+        self.transitions.log(&status);
+        self.reports.status.send_replace(status);
+    }
+
+    /// Lets jobs that hold a transaction or a file finish; the others are dropped.
+    async fn finish(mut self) {
+        let deadline = self.clock.now().monotonic.after(SHUTDOWN_GRACE);
+        while self.world.disk.running || self.world.peers.iter().any(|peer| peer.running) {
+            tokio::select! {
+                Some(done) = self.jobs.join_next() => self.take(done),
+                () = self.clock.sleep_until(deadline) => {
+                    tracing::warn!("stopped without waiting for HAProxy or the disk any longer");
+                    break;
+                }
+                else => break,
+            }
+        }
+        let now = self.clock.now();
+        self.publish(now);
+    }
+}
+
+impl World {
+    /// Whether everything that was due has been tried: the disk was looked at, nothing is under way or waiting, and each
+    /// HAProxy has been asked and has what it can have.
+    fn is_settled(&self) -> bool {
+        let peers_settled = self.peers.iter().all(|peer| match peer.up {
+            None => false,
+            Some(false) => true,
+            Some(true) => {
+                (peer.surveyed || peer.trouble.is_some())
+                    && peer.pending.iter().all(|each| peer.refused.contains_key(each))
+            }
+        });
+        let errands_settled = self.in_flight.is_empty() && self.waiting.is_empty();
+        let disk_settled = !self.disk.running && self.disk.queue.is_empty();
+        self.scan.done_once && !self.scan.running && disk_settled && errands_settled && peers_settled
+    }
+}

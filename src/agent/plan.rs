@@ -1,0 +1,247 @@
+//! What to do next: pure decisions over the [`World`]. Whatever is handed out is marked as running.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::world::{DiskTask, Errand, Leaf, Peer, World};
+use crate::certificate::{Certificate, Fingerprint, Issuer};
+use crate::clock::{Moment, Monotonic};
+use crate::fetch;
+use crate::haproxy::{CertIdKey, Entry, Process, Stapling};
+use crate::ocsp::Staple;
+use crate::settings::{OcspFiles, OnRevoked};
+
+/// Whether HAProxy is still the same process is looked at this often (promise 4).
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Staples installed between two looks: a reload in the middle of many is noticed in time.
+const INSTALLATIONS_AT_ONCE: usize = 64;
+/// Disk tasks in one go.
+const DISK_TASKS_AT_ONCE: usize = 128;
+/// The wall clock may be stepped and a disk may heal: what hangs on them is planned anew this often.
+const AGENDA_LIFETIME: Duration = Duration::from_secs(30);
+
+/// One piece of IO to execute.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Look at the certificate files.
+    Scan { also: Vec<PathBuf> },
+    /// Work through disk tasks, in order.
+    Disk { tasks: Vec<DiskTask> },
+    /// Ask the CA about a leaf.
+    Fetch { fingerprint: Fingerprint, host: String, errand: fetch::Errand },
+    /// Download a leaf's issuer.
+    DownloadIssuer { leaf: Certificate, host: String, deadline: Duration },
+    /// See whether HAProxy is still the same process.
+    Look { peer: usize },
+    /// See what HAProxy has loaded.
+    Survey { peer: usize, process: Process },
+    /// Bring staples into HAProxy.
+    Install { peer: usize, process: Process, entries: Option<Vec<Entry>>, items: Vec<Item> },
+}
+
+/// One staple for one HAProxy.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub(super) name: String,
+    pub(super) stapling: Stapling,
+    pub(super) leaf: Certificate,
+    pub(super) issuer: Issuer,
+    pub(super) id: CertIdKey,
+    pub(super) staple: Staple,
+}
+
+/// Hands out everything that is due and not held back.
+pub(super) fn plan(world: &mut World, now: Moment) -> Vec<Job> {
+    let mut jobs = Vec::new();
+    if now.monotonic.since(world.agenda_made) >= AGENDA_LIFETIME {
+        remake_agenda(world, now);
+    }
+    plan_scan(world, now.monotonic, &mut jobs);
+    plan_keeping(world, now);
+    plan_disk(world, &mut jobs);
+    plan_errands(world, now, &mut jobs);
+    plan_peers(world, now, &mut jobs);
+    jobs
+}
+
+/// When to look again if nothing happens before.
+pub(super) fn next_wake(world: &World, now: Monotonic) -> Monotonic {
+    let peers = world.peers.iter().filter(|peer| !peer.running).flat_map(|peer| {
+        let survey = (peer.up == Some(true)).then_some(peer.next_survey);
+        let retries = peer.pending.iter().filter_map(|each| peer.refused.get(each)).map(|refused| refused.again);
+        let retry = retries.filter(|again| *again > now).min();
+        [Some(peer.next_look), survey, retry]
+    });
+    let errand = world.agenda.first().map(|(due, _)| *due);
+    let scan = (!world.scan.running).then_some(world.scan.next);
+    let latest = now.after(LOOK_INTERVAL);
+    peers.chain([errand, scan]).flatten().fold(latest, Monotonic::min)
+}
+
+fn remake_agenda(world: &mut World, now: Moment) {
+    world.agenda_made = now.monotonic;
+    let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
+    for fingerprint in fingerprints {
+        world.reschedule(fingerprint, now);
+        world.offer(fingerprint, now.wall);
+        world.changed.insert(fingerprint);
+    }
+}
+
+fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
+    if world.scan.running || world.scan.next > now {
+        return;
+    }
+    world.scan.running = true;
+    world.pass_started.get_or_insert(now);
+    // What HAProxy runs and no file under STAPLER_CERTS holds may still be readable under its own path.
+    let path_map = &world.settings.path_map;
+    let mut also: Vec<PathBuf> = world
+        .peers
+        .iter()
+        .flat_map(|peer| peer.loaded.values())
+        .filter(|loaded| loaded.name.starts_with('/'))
+        .filter(|loaded| loaded.fingerprint.is_none_or(|each| !is_on_disk(world.leaves.get(&each))))
+        .map(|loaded| path_map.to_own(&loaded.name))
+        .collect();
+    also.sort_unstable();
+    also.dedup();
+    // Files found that way stay in view.
+    also.extend(world.files.keys().cloned());
+    jobs.push(Job::Scan { also });
+}
+
+fn is_on_disk(leaf: Option<&Leaf>) -> bool {
+    leaf.is_some_and(|leaf| !leaf.files.is_empty())
+}
+
+/// For leaves that changed: finds staples that are not kept where they should be, and kept ones that should not be.
+fn plan_keeping(world: &mut World, now: Moment) {
+    let auto = world.settings.ocsp_files == OcspFiles::Auto;
+    for fingerprint in std::mem::take(&mut world.changed) {
+        let Some(leaf) = world.leaves.get_mut(&fingerprint).filter(|leaf| leaf.restored) else { continue };
+        let installable = leaf.installable(world.settings.on_revoked, now.wall).cloned();
+        if let Some(staple) = leaf.serving(now.wall).cloned().filter(|_| leaf.hands_off.is_none()) {
+            let allowed = auto && installable.is_some();
+            let beside: Vec<PathBuf> = leaf
+                .safe_files()
+                .filter(|path| allowed && leaf.kept_beside.get(*path) != Some(&staple))
+                .cloned()
+                .collect();
+            if leaf.kept.as_ref() != Some(&staple) || !beside.is_empty() {
+                world.disk.queue.push_back(DiskTask::Keep { fingerprint, staple, beside });
+            }
+        }
+        // Of a file that is gone or holds another certificate now, expired, or withheld: at HAProxy's next start it
+        // would be a warning at best, and with `zero-warning` no start at all.
+        let harmful: Vec<PathBuf> = leaf
+            .kept_beside
+            .keys()
+            .filter(|path| installable.is_none() || !leaf.files.contains_key(*path))
+            .cloned()
+            .collect();
+        for certificate in harmful {
+            let staple = leaf.kept_beside.remove(&certificate);
+            world.disk.queue.extend(staple.map(|staple| DiskTask::Discard { certificate, staple }));
+        }
+    }
+}
+
+fn plan_disk(world: &mut World, jobs: &mut Vec<Job>) {
+    if world.disk.running || world.disk.queue.is_empty() {
+        return;
+    }
+    let most = DISK_TASKS_AT_ONCE.min(world.disk.queue.len());
+    world.disk.running = true;
+    jobs.push(Job::Disk { tasks: world.disk.queue.drain(..most).collect() });
+}
+
+/// Errands to the network: due ones queue for their host, and each host has so many at once.
+fn plan_errands(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
+    while let Some((due, fingerprint)) = world.agenda.first().copied().filter(|(due, _)| *due <= now.monotonic) {
+        world.agenda.remove(&(due, fingerprint));
+        if let Some(leaf) = world.leaves.get_mut(&fingerprint) {
+            leaf.due = None;
+            leaf.errand = Errand::Waiting;
+            world.waiting.entry(leaf.host()).or_default().push_back(fingerprint);
+        }
+    }
+    let concurrency = world.settings.concurrency.get();
+    let mut started: BTreeMap<String, usize> = BTreeMap::new();
+    for (host, queue) in &mut world.waiting {
+        let running = world.in_flight.get(host).copied().unwrap_or_default();
+        for fingerprint in queue.drain(..concurrency.saturating_sub(running).min(queue.len())) {
+            let Some(leaf) = world.leaves.get_mut(&fingerprint) else { continue };
+            leaf.errand = Errand::Running;
+            *started.entry(host.clone()).or_default() += 1;
+            jobs.push(errand(leaf, host.clone(), world.settings.timeout, now));
+        }
+    }
+    world.waiting.retain(|_, queue| !queue.is_empty());
+    for (host, count) in started {
+        *world.in_flight.entry(host).or_default() += count;
+    }
+}
+
+fn errand(leaf: &Leaf, host: String, deadline: Duration, now: Moment) -> Job {
+    match (&leaf.ask, &leaf.issuer) {
+        (Some(ask), Some(issuer)) => Job::Fetch {
+            fingerprint: leaf.certificate.fingerprint(),
+            host,
+            errand: fetch::Errand {
+                leaf: leaf.certificate.clone(),
+                issuer: issuer.certificate().clone(),
+                request: ask.request.clone(),
+                responders: leaf.responders.clone(),
+                method: leaf.method,
+                allowance: leaf.progress.allowance(now.monotonic),
+                deadline,
+            },
+        },
+        _ => Job::DownloadIssuer { leaf: leaf.certificate.clone(), host, deadline },
+    }
+}
+
+fn plan_peers(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
+    let leaves = &world.leaves;
+    let on_revoked = world.settings.on_revoked;
+    for (index, peer) in world.peers.iter_mut().enumerate().filter(|(_, peer)| !peer.running) {
+        let job = if peer.next_look <= now.monotonic {
+            peer.next_look = now.monotonic.after(LOOK_INTERVAL);
+            Some(Job::Look { peer: index })
+        } else if let Some(process) = peer.process.clone().filter(|_| peer.up == Some(true)) {
+            if peer.next_survey <= now.monotonic {
+                peer.next_survey = now.monotonic.after(world.settings.scan_interval);
+                Some(Job::Survey { peer: index, process })
+            } else {
+                let items = items(peer, leaves, on_revoked, now);
+                (!items.is_empty()).then(|| Job::Install { peer: index, process, entries: peer.entries.take(), items })
+            }
+        } else {
+            None
+        };
+        peer.running = job.is_some();
+        jobs.extend(job);
+    }
+}
+
+fn items(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>, on_revoked: OnRevoked, now: Moment) -> Vec<Item> {
+    peer.pending
+        .iter()
+        .filter(|name| peer.refused.get(*name).is_none_or(|refused| refused.again <= now.monotonic))
+        .filter_map(|name| {
+            let loaded = peer.loaded.get(name)?;
+            let leaf = leaves.get(&loaded.fingerprint?)?;
+            Some(Item {
+                name: name.clone(),
+                stapling: loaded.stapling,
+                leaf: leaf.certificate.clone(),
+                issuer: leaf.issuer.clone()?,
+                id: leaf.ask.as_ref()?.key.clone(),
+                staple: leaf.installable(on_revoked, now.wall)?.clone(),
+            })
+        })
+        .take(INSTALLATIONS_AT_ONCE)
+        .collect()
+}

@@ -1,0 +1,381 @@
+//! From the [`World`] to the snapshot that everybody reads, and to one log line a change of state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::world::{HandsOff, Leaf, Peer, Served, World};
+use crate::certificate::Fingerprint;
+use crate::clock::{Moment, later};
+use crate::discovery::FileError;
+use crate::fetch;
+use crate::ocsp::Staple;
+use crate::settings::OnRevoked;
+use crate::status::{CertificateStatus, HaproxyStatus, OcspStatus, ServedStatus, StapleStatus, State, Status, Trouble};
+
+/// More changes to the same state at once than this are said in one line.
+const MOST_LINES: usize = 20;
+
+/// Everything known under one name.
+#[derive(Default)]
+struct Row<'a> {
+    leaf: Option<&'a Leaf>,
+    loaded_at: Vec<&'a Peer>,
+    unreadable: Option<&'a FileError>,
+    /// The file of this name holds another certificate than HAProxy runs, or cannot be read any more.
+    note: Option<String>,
+    files: Vec<String>,
+}
+
+impl World {
+    /// The snapshot.
+    pub(super) fn status(&self, now: Moment) -> Status {
+        let rows = self.rows();
+        let unread: BTreeSet<&String> =
+            rows.iter().filter(|(_, row)| row.unreadable.is_some()).map(|(name, _)| name).collect();
+        let haproxy = self.peers.iter().map(|peer| self.haproxy_status(peer, &unread, now.wall)).collect();
+        let certificates = rows.iter().map(|(name, row)| self.certificate_status(name, row, now)).collect();
+        let troubles = self.scan_troubles.iter().chain(self.disk.troubles.values()).cloned().collect();
+        Status {
+            started_at: Some(self.started_at),
+            last_pass_at: self.last_pass_at,
+            refresh_interval: self.settings.refresh_interval,
+            haproxy,
+            certificates,
+            troubles,
+        }
+    }
+
+    /// One row a name. A name is HAProxy's; a file that no HAProxy has loaded goes by the name it would have there.
+    fn rows(&self) -> BTreeMap<String, Row<'_>> {
+        let mut rows: BTreeMap<String, Row<'_>> = BTreeMap::new();
+        let mut loaded: BTreeSet<Fingerprint> = BTreeSet::new();
+        for peer in &self.peers {
+            for certificate in peer.loaded.values() {
+                let leaf = certificate.fingerprint.and_then(|fingerprint| self.leaves.get(&fingerprint));
+                let Some(leaf) = leaf else { continue };
+                loaded.insert(leaf.certificate.fingerprint());
+                let row = rows.entry(certificate.name.clone()).or_default();
+                // Two HAProxies may run two certificates under one name while a rotation spreads: the one that is also
+                // on disk is the one that stays.
+                if row.leaf.is_none_or(|known| known.files.is_empty()) {
+                    row.leaf = Some(leaf);
+                }
+                row.loaded_at.push(peer);
+                row.files = leaf.files.keys().map(|path| path.display().to_string()).collect();
+            }
+        }
+        for (path, content) in &self.files {
+            let name = self.settings.path_map.to_haproxy(path);
+            match content {
+                Ok(content) => {
+                    let fingerprint = content.bundle.leaf.fingerprint();
+                    if loaded.contains(&fingerprint) {
+                        continue;
+                    }
+                    let row = rows.entry(name).or_default();
+                    if row.loaded_at.is_empty() {
+                        row.leaf = self.leaves.get(&fingerprint);
+                        row.files.push(path.display().to_string());
+                    } else {
+                        row.note = Some(format!(
+                            "the file holds another certificate (serial number {}) than HAProxy runs: reload HAProxy",
+                            content.bundle.leaf.serial_number()
+                        ));
+                    }
+                }
+                Err(error) => {
+                    let row = rows.entry(name).or_default();
+                    if row.loaded_at.is_empty() {
+                        row.unreadable = Some(error);
+                        row.files.push(path.display().to_string());
+                    } else {
+                        row.note = Some(format!("its file cannot be read any more: {error}"));
+                    }
+                }
+            }
+        }
+        rows
+    }
+
+    fn haproxy_status(&self, peer: &Peer, unread: &BTreeSet<&String>, now: Timestamp) -> HaproxyStatus {
+        let unmatched = peer
+            .loaded
+            .values()
+            .filter(|loaded| loaded.fingerprint.is_none_or(|each| !self.leaves.contains_key(&each)))
+            .filter(|loaded| !unread.contains(&loaded.name))
+            .map(|loaded| loaded.name.clone())
+            .collect();
+        let served = peer.served.values().filter(|served| served.status("", now).is_some()).count();
+        HaproxyStatus {
+            haproxy: peer.label(),
+            up: peer.up,
+            version: peer.process.as_ref().map(|process| process.version.to_string()),
+            pid: peer.process.as_ref().map(|process| process.pid),
+            reloads: peer.reloads,
+            loaded: peer.loaded.len(),
+            served,
+            unmatched,
+            trouble: peer.trouble.clone(),
+        }
+    }
+
+    fn certificate_status(&self, name: &str, row: &Row<'_>, now: Moment) -> CertificateStatus {
+        let Some(leaf) = row.leaf else { return unreadable(name, row) };
+        let fingerprint = leaf.certificate.fingerprint();
+        let served: Vec<ServedStatus> =
+            row.loaded_at.iter().filter_map(|peer| peer.served.get(name)?.status(&peer.label(), now.wall)).collect();
+        let (state, mut detail) = self.judge(name, leaf, row, &served, now);
+        if let Some(note) = &row.note {
+            detail = format!("{detail}; {note}");
+        }
+        let refused = row.loaded_at.iter().find_map(|peer| peer.refused.get(name));
+        let trouble = refused.map(|refused| &refused.trouble).or(leaf.trouble.as_ref()).cloned();
+        let certificate = &leaf.certificate;
+        CertificateStatus {
+            certificate: name.to_owned(),
+            state,
+            ocsp_status: leaf.ocsp_status,
+            detail,
+            trouble,
+            files: row.files.clone(),
+            subject: certificate.subject().to_owned(),
+            issuer: certificate.issuer().to_owned(),
+            serial_number: certificate.serial_number().to_string(),
+            fingerprint: fingerprint.to_string(),
+            responders: leaf.responders.clone(),
+            must_staple: certificate.must_staple(),
+            not_after: Some(certificate.not_after()),
+            staple: leaf.staple.as_ref().filter(|staple| staple.is_serving(now.wall)).map(staple_status),
+            served,
+            last_attempt_at: leaf.last_attempt_at,
+            last_success_at: leaf.last_success_at,
+            refresh_due_at: leaf.due.map(|due| later(now.wall, due.since(now.monotonic))),
+            failures: leaf.progress.failures(),
+        }
+    }
+
+    /// The state of a certificate and a sentence about it.
+    fn judge(&self, name: &str, leaf: &Leaf, row: &Row<'_>, served: &[ServedStatus], now: Moment) -> (State, String) {
+        let why = || leaf.trouble.as_ref().map(|trouble| trouble.detail.clone());
+        match leaf.hands_off {
+            Some(HandsOff::Excluded) => {
+                return (State::Excluded, "left out by STAPLER_INCLUDE or STAPLER_EXCLUDE".to_owned());
+            }
+            Some(HandsOff::NativeUpdate) => {
+                let text = "HAProxy's own ocsp-update takes care of it; set 'ocsp-update off' to hand it over";
+                return (State::NativeUpdate, text.to_owned());
+            }
+            None => {}
+        }
+        if leaf.certificate.not_after() < now.wall {
+            return (State::Expired, format!("the certificate itself ended at {}", leaf.certificate.not_after()));
+        }
+        if row.loaded_at.is_empty() && self.peers.iter().any(|peer| peer.surveyed) {
+            return (State::NotLoaded, "on disk, but no HAProxy has loaded it".to_owned());
+        }
+        if leaf.responders.is_empty() {
+            return (State::NoResponder, "it names no OCSP responder: there is nothing to staple".to_owned());
+        }
+        if leaf.issuer.is_none() {
+            return self.judge_orphan(leaf, why());
+        }
+        let everywhere = !row.loaded_at.is_empty() && served.len() == row.loaded_at.len();
+        match leaf.ocsp_status {
+            OcspStatus::Revoked => {
+                let text = match (self.settings.on_revoked, everywhere) {
+                    (OnRevoked::Withhold, _) => "the CA says it is revoked; as set, that answer is not stapled",
+                    (OnRevoked::Staple, true) => "the CA says it is revoked, and that answer is stapled: replace it",
+                    (OnRevoked::Staple, false) => "the CA says it is revoked: replace it",
+                };
+                return (State::Revoked, text.to_owned());
+            }
+            OcspStatus::Unknown => {
+                let kept = if everywhere { "; the last good staple is still served" } else { "" };
+                return (State::Unknown, format!("the CA says that it does not know this certificate{kept}"));
+            }
+            OcspStatus::Good | OcspStatus::None => {}
+        }
+        if everywhere {
+            let until = served.iter().map(|served| served.next_update).min().unwrap_or(now.wall);
+            return match why().filter(|_| leaf.progress.failures() > 0) {
+                Some(why) => (State::RefreshFailing, format!("served until {until}, but refreshes fail: {why}")),
+                None => (State::Stapled, format!("good until {until}")),
+            };
+        }
+        self.judge_unserved(name, leaf, row, why(), now)
+    }
+
+    fn judge_orphan(&self, leaf: &Leaf, why: Option<String>) -> (State, String) {
+        let findable = leaf.certificate.ca_issuers().iter().any(|url| fetch::is_http(url));
+        if !leaf.restored || (findable && leaf.issuer_progress.is_untried()) {
+            return (State::Pending, "its issuer is being looked for".to_owned());
+        }
+        let missing = "its issuer is neither in the PEM file nor in a .issuer file";
+        let why = why.unwrap_or_else(|| format!("{missing}, and the certificate names no URL for it"));
+        (State::NoIssuer, why)
+    }
+
+    fn judge_unserved(
+        &self,
+        name: &str,
+        leaf: &Leaf,
+        row: &Row<'_>,
+        why: Option<String>,
+        now: Moment,
+    ) -> (State, String) {
+        let silent: Vec<String> = self.peers.iter().filter(|peer| peer.up == Some(false)).map(Peer::label).collect();
+        if leaf.serving(now.wall).is_none() {
+            return match why {
+                Some(why) => (State::Unstapled, why),
+                None if leaf.staple.is_some() => (State::Unstapled, "the last staple has expired".to_owned()),
+                None => (State::Pending, "the CA is being asked".to_owned()),
+            };
+        }
+        let refused = row.loaded_at.iter().find_map(|peer| Some((peer, peer.refused.get(name)?)));
+        if let Some((peer, refused)) = refused {
+            return (State::Unstapled, format!("{} did not take the staple: {}", peer.label(), refused.trouble.detail));
+        }
+        if let Some(trouble) = self.peers.iter().find_map(|peer| peer.trouble.as_ref().filter(|_| !peer.surveyed)) {
+            return (State::Unstapled, format!("a verified staple is held, but {}", trouble.detail));
+        }
+        if !silent.is_empty() {
+            let who = silent.join(", ");
+            return (State::Unstapled, format!("a verified staple is held, but {who} does not answer"));
+        }
+        (State::Pending, "a verified staple is held and waits for HAProxy".to_owned())
+    }
+}
+
+fn unreadable(name: &str, row: &Row<'_>) -> CertificateStatus {
+    let trouble = row.unreadable.map(|error| Trouble {
+        kind: error.kind(),
+        detail: error.to_string(),
+        remedy: "it is read again as soon as it changes".to_owned(),
+    });
+    CertificateStatus {
+        certificate: name.to_owned(),
+        state: State::Unreadable,
+        ocsp_status: OcspStatus::None,
+        detail: trouble.as_ref().map(|trouble| trouble.detail.clone()).unwrap_or_default(),
+        trouble,
+        files: row.files.clone(),
+        subject: String::new(),
+        issuer: String::new(),
+        serial_number: String::new(),
+        fingerprint: String::new(),
+        responders: Vec::new(),
+        must_staple: false,
+        not_after: None,
+        staple: None,
+        served: Vec::new(),
+        last_attempt_at: None,
+        last_success_at: None,
+        refresh_due_at: None,
+        failures: 0,
+    }
+}
+
+fn staple_status(staple: &Staple) -> StapleStatus {
+    let response = staple.response();
+    StapleStatus {
+        this_update: staple.this_update(),
+        next_update: staple.next_update(),
+        produced_at: response.produced_at(),
+        effective_end: staple.effective_end(),
+        signer: response.signer().label(),
+        responder_id: response.responder_id().to_string(),
+    }
+}
+
+impl Served {
+    /// What is served, while it is.
+    fn status(&self, haproxy: &str, now: Timestamp) -> Option<ServedStatus> {
+        match self {
+            Self::Ours(staple) if staple.is_serving(now) => Some(ServedStatus {
+                haproxy: haproxy.to_owned(),
+                this_update: staple.this_update(),
+                next_update: staple.next_update(),
+            }),
+            Self::Ours(_) => None,
+            Self::Newer { this_update, next_update } => {
+                let next_update = next_update.filter(|next_update| *next_update > now)?;
+                Some(ServedStatus { haproxy: haproxy.to_owned(), this_update: *this_update, next_update })
+            }
+        }
+    }
+}
+
+/// What was said last, so that only changes are said.
+#[derive(Debug, Default)]
+pub(super) struct Transitions {
+    certificates: BTreeMap<String, State>,
+    haproxies: BTreeMap<String, (Option<bool>, Option<&'static str>)>,
+    troubles: BTreeSet<String>,
+}
+
+impl Transitions {
+    /// One line a change.
+    pub(super) fn log(&mut self, status: &Arc<Status>) {
+        self.log_certificates(status);
+        for haproxy in &status.haproxy {
+            let kind = haproxy.trouble.as_ref().map(|trouble| trouble.kind);
+            let before = self.haproxies.insert(haproxy.haproxy.clone(), (haproxy.up, kind));
+            if before == Some((haproxy.up, kind)) || haproxy.up.is_none() {
+                continue;
+            }
+            let name = &haproxy.haproxy;
+            match &haproxy.trouble {
+                Some(trouble) => {
+                    tracing::warn!(haproxy = name, reason = trouble.kind, "{}; {}", trouble.detail, trouble.remedy)
+                }
+                None => {
+                    let version = haproxy.version.as_deref().unwrap_or_default();
+                    tracing::info!(haproxy = name, version, "HAProxy answers");
+                }
+            }
+        }
+        let now: BTreeSet<String> = status.troubles.iter().map(|trouble| trouble.detail.clone()).collect();
+        for trouble in status.troubles.iter().filter(|trouble| !self.troubles.contains(&trouble.detail)) {
+            tracing::warn!(reason = trouble.kind, "{}; {}", trouble.detail, trouble.remedy);
+        }
+        for healed in self.troubles.difference(&now) {
+            tracing::info!("no longer: {healed}");
+        }
+        self.troubles = now;
+    }
+
+    fn log_certificates(&mut self, status: &Arc<Status>) {
+        let mut changed: BTreeMap<State, Vec<&CertificateStatus>> = BTreeMap::new();
+        for certificate in &status.certificates {
+            let before = self.certificates.insert(certificate.certificate.clone(), certificate.state);
+            if before != Some(certificate.state) && !(before.is_none() && certificate.state == State::Pending) {
+                changed.entry(certificate.state).or_default().push(certificate);
+            }
+        }
+        let present: BTreeSet<&String> = status.certificates.iter().map(|each| &each.certificate).collect();
+        self.certificates.retain(|name, _| {
+            let stays = present.contains(name);
+            if !stays {
+                tracing::info!(certificate = name, "gone");
+            }
+            stays
+        });
+        for (state, certificates) in changed {
+            for certificate in certificates.iter().take(MOST_LINES) {
+                let (name, detail) = (&certificate.certificate, &certificate.detail);
+                if state.is_trouble() {
+                    let remedy =
+                        certificate.trouble.as_ref().map(|trouble| trouble.remedy.as_str()).unwrap_or_default();
+                    tracing::warn!(certificate = name, state = state.label(), remedy, "{detail}");
+                } else {
+                    tracing::info!(certificate = name, state = state.label(), "{detail}");
+                }
+            }
+            if let Some(more) = certificates.len().checked_sub(MOST_LINES).filter(|more| *more > 0) {
+                tracing::info!(state = state.label(), more, "and as many others; /status has them all");
+            }
+        }
+    }
+}

@@ -1,0 +1,441 @@
+//! What the agent knows: certificates, HAProxies, disks. Data and small questions about it; no IO.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
+use crate::clock::{Moment, Monotonic};
+use crate::discovery::{Content, FileError};
+use crate::fetch::{self, Method};
+use crate::haproxy::{Address, CertIdKey, Entry, LoadedCertificate, Process};
+use crate::ocsp::{Request, Staple};
+use crate::pem::Bundle;
+use crate::schedule::{Jitter, Life, Progress};
+use crate::settings::{OnRevoked, Override, Settings};
+use crate::status::{OcspStatus, Trouble};
+
+/// Everything.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) settings: Arc<Settings>,
+    pub(super) files: BTreeMap<PathBuf, Result<Arc<Content>, FileError>>,
+    pub(super) scan_troubles: Vec<Trouble>,
+    pub(super) leaves: BTreeMap<Fingerprint, Leaf>,
+    pub(super) peers: Vec<Peer>,
+    pub(super) agenda: BTreeSet<(Monotonic, Fingerprint)>,
+    pub(super) waiting: BTreeMap<String, VecDeque<Fingerprint>>,
+    pub(super) in_flight: BTreeMap<String, usize>,
+    /// Leaves whose files on disk may have to follow.
+    pub(super) changed: BTreeSet<Fingerprint>,
+    pub(super) disk: Disk,
+    pub(super) scan: Scan,
+    pub(super) agenda_made: Monotonic,
+    pub(super) started_at: Timestamp,
+    pub(super) last_pass_at: Option<Timestamp>,
+    pub(super) pass_started: Option<Monotonic>,
+}
+
+/// The look at the disk.
+#[derive(Debug)]
+pub(super) struct Scan {
+    pub(super) running: bool,
+    pub(super) next: Monotonic,
+    pub(super) done_once: bool,
+}
+
+/// The one lane to the disk: tasks run in order, so that a file is never written by two at once.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    pub(super) queue: VecDeque<DiskTask>,
+    pub(super) running: bool,
+    /// What is wrong with it, by the place: said once, gone when a write succeeds there.
+    pub(super) troubles: BTreeMap<PathBuf, Trouble>,
+}
+
+/// One thing to do on disk.
+#[derive(Clone, Debug)]
+pub(super) enum DiskTask {
+    /// Read back what an earlier run kept for a leaf.
+    Restore { leaf: Certificate, issuer: Option<Issuer>, beside: Vec<PathBuf> },
+    /// Keep a staple in the state directory and beside these certificates.
+    Keep { fingerprint: Fingerprint, staple: Staple, beside: Vec<PathBuf> },
+    /// Keep a downloaded issuer in the state directory.
+    KeepIssuer { fingerprint: Fingerprint, issuer: Certificate },
+    /// Remove a file of ours that would do harm at HAProxy's next start.
+    Discard { certificate: PathBuf, staple: Staple },
+}
+
+/// One leaf certificate, whatever files and HAProxies it is in.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub(super) certificate: Certificate,
+    pub(super) issuer: Option<Issuer>,
+    pub(super) ask: Option<Ask>,
+    pub(super) responders: Vec<String>,
+    pub(super) restored: bool,
+    pub(super) staple: Option<Staple>,
+    pub(super) ocsp_status: OcspStatus,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) progress: Progress,
+    pub(super) issuer_progress: Progress,
+    pub(super) method: Method,
+    pub(super) errand: Errand,
+    pub(super) due: Option<Monotonic>,
+    pub(super) last_attempt_at: Option<Timestamp>,
+    pub(super) last_success_at: Option<Timestamp>,
+    /// The files that hold it now, and whether a `.ocsp` may stand beside each.
+    pub(super) files: BTreeMap<PathBuf, Beside>,
+    /// What was kept where, as far as this process knows.
+    pub(super) kept: Option<Staple>,
+    pub(super) kept_beside: BTreeMap<PathBuf, Staple>,
+    /// Whether the settings leave it out or HAProxy updates it by itself, everywhere it is.
+    pub(super) hands_off: Option<HandsOff>,
+}
+
+/// Why a leaf is left alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HandsOff {
+    Excluded,
+    NativeUpdate,
+}
+
+/// Where a leaf stands with the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Errand {
+    #[default]
+    Idle,
+    /// Due, but its responder's host is busy enough.
+    Waiting,
+    Running,
+}
+
+/// What is needed to ask about a leaf.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) request: Arc<Request>,
+    pub(super) key: CertIdKey,
+    pub(super) jitter: Jitter,
+}
+
+/// Whether a `.ocsp` may stand beside a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    /// HAProxy finds the same issuer there that we did.
+    Safe,
+    /// HAProxy would not, and up to 3.4 would refuse to start (promise 7).
+    Unsafe,
+}
+
+/// One HAProxy.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) address: Address,
+    pub(super) running: bool,
+    pub(super) up: Option<bool>,
+    pub(super) process: Option<Process>,
+    pub(super) trouble: Option<Trouble>,
+    pub(super) next_look: Monotonic,
+    pub(super) next_survey: Monotonic,
+    pub(super) read_back_again: Monotonic,
+    pub(super) reloads: u64,
+    pub(super) surveyed: bool,
+    /// What it has loaded, by HAProxy's name. One certificate may have several names, and each is stapled by itself.
+    pub(super) loaded: BTreeMap<String, LoadedCertificate>,
+    pub(super) by_fingerprint: BTreeMap<Fingerprint, Vec<String>>,
+    pub(super) entries: Option<Vec<Entry>>,
+    /// Names that HAProxy updates by itself.
+    pub(super) native: BTreeSet<String>,
+    pub(super) served: BTreeMap<String, Served>,
+    pub(super) refused: BTreeMap<String, Refused>,
+    /// Names with something to install.
+    pub(super) pending: BTreeSet<String>,
+}
+
+/// What a HAProxy serves under a name.
+#[derive(Clone, Debug)]
+pub(super) enum Served {
+    /// A staple of ours.
+    Ours(Staple),
+    /// Something newer than ours that this version of HAProxy does not let us read back.
+    Newer { this_update: Timestamp, next_update: Option<Timestamp> },
+}
+
+/// A staple that a HAProxy did not take.
+#[derive(Clone, Debug)]
+pub(super) struct Refused {
+    pub(super) trouble: Trouble,
+    pub(super) times: u32,
+    pub(super) again: Monotonic,
+}
+
+impl World {
+    pub(super) fn new(settings: Arc<Settings>, now: Moment) -> Self {
+        let peers = settings.sockets.iter().map(|address| Peer::new(address.clone(), now.monotonic)).collect();
+        Self {
+            settings,
+            files: BTreeMap::new(),
+            scan_troubles: Vec::new(),
+            leaves: BTreeMap::new(),
+            peers,
+            agenda: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            disk: Disk::default(),
+            scan: Scan { running: false, next: now.monotonic, done_once: false },
+            agenda_made: now.monotonic,
+            started_at: now.wall,
+            last_pass_at: None,
+            pass_started: None,
+        }
+    }
+
+    /// Puts a leaf on the agenda where it belongs now.
+    pub(super) fn reschedule(&mut self, fingerprint: Fingerprint, now: Moment) {
+        let Some(leaf) = self.leaves.get_mut(&fingerprint) else { return };
+        if let Some(due) = leaf.due.take() {
+            self.agenda.remove(&(due, fingerprint));
+        }
+        if leaf.errand == Errand::Idle {
+            leaf.due = leaf.next_errand(self.settings.refresh_interval, now);
+            self.agenda.extend(leaf.due.map(|due| (due, fingerprint)));
+        }
+    }
+
+    /// The staple to install for a leaf, if there is one worth it.
+    pub(super) fn installable(&self, fingerprint: Fingerprint, now: Timestamp) -> Option<&Staple> {
+        let leaf = self.leaves.get(&fingerprint).filter(|leaf| leaf.hands_off.is_none())?;
+        leaf.installable(self.settings.on_revoked, now)
+    }
+
+    /// Marks, at every HAProxy that has this leaf loaded, whether there is something to install.
+    pub(super) fn offer(&mut self, fingerprint: Fingerprint, now: Timestamp) {
+        let staple = self.installable(fingerprint, now).cloned();
+        for peer in &mut self.peers {
+            peer.offer(fingerprint, staple.as_ref());
+        }
+    }
+}
+
+impl Leaf {
+    pub(super) fn new(certificate: Certificate, settings: &Settings) -> Self {
+        let responders = responders(&certificate, settings);
+        Self {
+            certificate,
+            issuer: None,
+            ask: None,
+            responders,
+            restored: false,
+            staple: None,
+            ocsp_status: OcspStatus::None,
+            trouble: None,
+            progress: Progress::default(),
+            issuer_progress: Progress::default(),
+            method: Method::default(),
+            errand: Errand::default(),
+            due: None,
+            last_attempt_at: None,
+            last_success_at: None,
+            files: BTreeMap::new(),
+            kept: None,
+            kept_beside: BTreeMap::new(),
+            hands_off: None,
+        }
+    }
+
+    /// Takes an issuer, unless there is one that HAProxy is surer to find.
+    pub(super) fn accept_issuer(&mut self, issuer: Issuer) {
+        let better = self.issuer.as_ref().is_none_or(|held| rank(issuer.source()) < rank(held.source()));
+        if !better {
+            return;
+        }
+        match Request::new(&self.certificate, issuer.certificate()) {
+            Ok(request) => {
+                let id = request.cert_id();
+                let jitter = Jitter::from_hash(&openssl::sha::sha1(id.der()));
+                let key = CertIdKey::from(id);
+                self.ask = Some(Ask { request: Arc::new(request), key, jitter });
+                self.issuer = Some(issuer);
+            }
+            Err(error) => {
+                self.trouble = Some(Trouble {
+                    kind: "request",
+                    detail: error.to_string(),
+                    remedy: "please report this certificate as a bug".to_owned(),
+                });
+            }
+        }
+    }
+
+    /// The staple, while HAProxy would serve it.
+    pub(super) fn serving(&self, now: Timestamp) -> Option<&Staple> {
+        self.staple.as_ref().filter(|staple| staple.is_serving(now))
+    }
+
+    pub(super) fn installable(&self, on_revoked: OnRevoked, now: Timestamp) -> Option<&Staple> {
+        self.serving(now).filter(|staple| on_revoked == OnRevoked::Staple || !staple.is_revoked())
+    }
+
+    /// When the network is needed next; never, where there is nothing to ask or nobody.
+    fn next_errand(&self, refresh_interval: Duration, now: Moment) -> Option<Monotonic> {
+        let expired = self.certificate.not_after() < now.wall;
+        if !self.restored || self.hands_off.is_some() || self.responders.is_empty() || expired {
+            return None;
+        }
+        match &self.ask {
+            Some(ask) => {
+                let held = self.staple.as_ref().map(life);
+                Some(self.progress.next_attempt(held, ask.jitter, refresh_interval, now))
+            }
+            None if self.certificate.ca_issuers().iter().any(|url| fetch::is_http(url)) => {
+                let jitter = Jitter::from_hash(self.certificate.fingerprint().as_bytes());
+                Some(self.issuer_progress.next_attempt(None, jitter, refresh_interval, now))
+            }
+            None => None,
+        }
+    }
+
+    /// The host whose patience the next errand uses.
+    pub(super) fn host(&self) -> String {
+        let url = match &self.ask {
+            Some(_) => self.responders.first(),
+            None => self.certificate.ca_issuers().iter().find(|url| fetch::is_http(url)),
+        };
+        url.map(|url| fetch::host_of(url)).unwrap_or_default()
+    }
+
+    /// The files beside which a `.ocsp` may stand.
+    pub(super) fn safe_files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.files.iter().filter(|(_, beside)| **beside == Beside::Safe).map(|(path, _)| path)
+    }
+}
+
+impl Peer {
+    fn new(address: Address, now: Monotonic) -> Self {
+        Self {
+            address,
+            running: false,
+            up: None,
+            process: None,
+            trouble: None,
+            next_look: now,
+            next_survey: now,
+            read_back_again: now,
+            reloads: 0,
+            surveyed: false,
+            loaded: BTreeMap::new(),
+            by_fingerprint: BTreeMap::new(),
+            entries: None,
+            native: BTreeSet::new(),
+            served: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            pending: BTreeSet::new(),
+        }
+    }
+
+    /// The label of this HAProxy in metrics, logs and JSON.
+    pub(super) fn label(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The names this HAProxy knows a leaf by.
+    pub(super) fn names(&self, fingerprint: Fingerprint) -> &[String] {
+        self.by_fingerprint.get(&fingerprint).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether HAProxy fetches this leaf's responses by itself, under every name.
+    pub(super) fn updates_natively(&self, fingerprint: Fingerprint) -> bool {
+        self.names(fingerprint).iter().all(|name| self.native.contains(name))
+    }
+
+    /// Takes note of what is loaded.
+    pub(super) fn set_loaded(&mut self, loaded: Vec<LoadedCertificate>) {
+        self.by_fingerprint.clear();
+        for certificate in &loaded {
+            if let Some(fingerprint) = certificate.fingerprint {
+                self.by_fingerprint.entry(fingerprint).or_default().push(certificate.name.clone());
+            }
+        }
+        self.loaded = loaded.into_iter().map(|certificate| (certificate.name.clone(), certificate)).collect();
+        let loaded = &self.loaded;
+        self.served.retain(|name, _| loaded.contains_key(name));
+        self.refused.retain(|name, _| loaded.contains_key(name));
+        self.pending.retain(|name| loaded.contains_key(name));
+    }
+
+    /// A new process knows nothing of what the old one was told.
+    pub(super) fn forget_what_was_served(&mut self) {
+        self.served.clear();
+        self.refused.clear();
+        self.pending.clear();
+        self.entries = None;
+    }
+
+    fn offer(&mut self, fingerprint: Fingerprint, staple: Option<&Staple>) {
+        for name in self.by_fingerprint.get(&fingerprint).into_iter().flatten() {
+            let wanted = staple.is_some_and(|staple| {
+                !self.native.contains(name) && self.served.get(name).is_none_or(|served| !served.is_as_good_as(staple))
+            });
+            if wanted {
+                self.pending.insert(name.clone());
+            } else {
+                self.pending.remove(name);
+            }
+        }
+    }
+}
+
+impl Served {
+    fn is_as_good_as(&self, staple: &Staple) -> bool {
+        match self {
+            Self::Ours(served) => served == staple,
+            Self::Newer { this_update, .. } => *this_update > staple.this_update(),
+        }
+    }
+}
+
+/// Whether HAProxy, at its next start, would find the issuer that we verified with: the same name and the same key.
+pub(super) fn beside(bundle: &Bundle, issuer_file: &[Certificate], issuer: Option<&Issuer>) -> Beside {
+    let found = bundle.issuer_for_haproxy(issuer_file);
+    let same = found.zip(issuer).is_some_and(|(found, issuer)| {
+        let issuer = issuer.certificate();
+        found.subject() == issuer.subject()
+            && found
+                .x509()
+                .public_key()
+                .and_then(|key| Ok(key.public_eq(&*issuer.x509().public_key()?)))
+                .unwrap_or(false)
+    });
+    if same { Beside::Safe } else { Beside::Unsafe }
+}
+
+/// A staple's life for the schedule.
+pub(super) fn life(staple: &Staple) -> Life {
+    Life { this_update: staple.this_update(), end: staple.end(), effective_end: staple.effective_end() }
+}
+
+fn rank(source: IssuerSource) -> u8 {
+    match source {
+        IssuerSource::Chain => 0,
+        IssuerSource::IssuerFile => 1,
+        IssuerSource::AuthorityInfoAccess => 2,
+    }
+}
+
+/// The responders to ask: the certificate's own http(s) URLs in order, each replaced or dropped as the settings say.
+fn responders(certificate: &Certificate, settings: &Settings) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for url in certificate.ocsp_responders().iter().filter(|url| fetch::is_http(url)) {
+        let asked = match settings.responders.find(&fetch::host_of(url)) {
+            None => Some(url.clone()),
+            Some(Override::Url(replacement)) => Some(replacement.to_string()),
+            Some(Override::Off) => None,
+        };
+        found.extend(asked.filter(|asked| !found.contains(asked)));
+    }
+    found
+}
