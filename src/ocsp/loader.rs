@@ -109,9 +109,13 @@ pub fn haproxy_refusals(der: &[u8], now: Timestamp) -> Vec<Refusal> {
     // HAProxy asks OpenSSL; so it is OpenSSL that decides what a response is.
     let is_basic = OcspResponse::from_der(der)
         .is_ok_and(|response| response.status() == OcspResponseStatus::SUCCESSFUL && response.basic().is_ok());
-    let parts = if is_basic { tlv::basic_parts(der) } else { None };
+    if is_basic { refusals_of_basic(der, now) } else { vec![Refusal::NoSuccessfulBasicResponse] }
+}
+
+/// As [`haproxy_refusals`], for a response that OpenSSL is known to parse; its parser is what costs the time.
+pub(super) fn refusals_of_basic(der: &[u8], now: Timestamp) -> Vec<Refusal> {
     // OpenSSL also reads BER with indefinite lengths, the walk does not. No CA sends that, and `verify` refuses it.
-    let Some(parts) = parts else { return vec![Refusal::NoSuccessfulBasicResponse] };
+    let Some(parts) = tlv::basic_parts(der) else { return vec![Refusal::NoSuccessfulBasicResponse] };
     match parts.responses.as_slice() {
         [] => vec![Refusal::NoSingleResponse],
         [single] => refusals_of_single(*single, now).unwrap_or_else(|| vec![Refusal::NoSuccessfulBasicResponse]),

@@ -7,6 +7,7 @@
 //! Two libraries read the same bytes and both must agree: x509-ocsp reads the fields and is strict about DER, OpenSSL
 //! checks signatures and is what HAProxy and many clients use.
 
+mod error;
 mod loader;
 mod request;
 mod response;
@@ -20,12 +21,13 @@ mod tests;
 
 use std::time::Duration;
 
+pub use error::{CertIdField, ExtensionPlace, ResponseStatus, VerifyError};
 pub use loader::{Refusal, haproxy_refusals};
 pub use request::{CertId, Request, RequestError};
 pub use response::{CertStatus, ResponderId, Response, Signer};
 pub use signer::Unauthorized;
 pub use staple::{MAX_STAPLE_BYTES, Staple, Unloadable};
-pub use verify::{CertIdField, ExtensionPlace, ResponseStatus, VerifyError, verify};
+pub use verify::verify;
 
 /// How far two clocks may be apart: what HAProxy tolerates (`OCSP_MAX_RESPONSE_TIME_SKEW`), and how long before
 /// nextUpdate it stops serving a response.

@@ -9,7 +9,7 @@ use openssl::stack::Stack;
 use openssl::x509::X509Ref;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
-use x509_cert::certificate::{CertificateInner, Raw, TbsCertificate};
+use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 use x509_cert::name::Name;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
@@ -42,8 +42,8 @@ pub enum Unauthorized {
     /// Its keyUsage does not let it sign.
     #[error("its keyUsage lacks digitalSignature")]
     KeyUsageWithoutDigitalSignature,
-    /// It does not parse.
-    #[error("{reason}")]
+    /// One of its extensions does not parse.
+    #[error("an extension of its certificate is malformed: {reason}")]
     Malformed {
         /// The parser's reason.
         reason: String,
@@ -109,15 +109,13 @@ pub(super) fn find(
     let claimed = &basic.tbs_response_data.responder_id;
     let issuer_fields =
         CertificateInner::<Raw>::from_der(issuer.der()).map_err(|error| malformed(error.to_string()))?.tbs_certificate;
+    in_validity(issuer, now).map_err(|reason| unauthorized(issuer, reason))?;
     let openssl = Openssl::new(der, issuer, now)?;
     let mut failures = Vec::new();
 
     if is_named(claimed, &issuer_fields.subject, &issuer_fields.subject_public_key_info) {
-        match in_validity(issuer, now).map_err(|reason| unauthorized(issuer, reason)) {
-            Ok(()) => match openssl.judge(issuer) {
-                Ok(()) => return Ok(Signer::Issuer),
-                Err(error) => failures.push((openssl.has_signed(issuer.x509()), error)),
-            },
+        match openssl.judge(issuer) {
+            Ok(()) => return Ok(Signer::Issuer),
             Err(error) => failures.push((openssl.has_signed(issuer.x509()), error)),
         }
     }
@@ -129,25 +127,16 @@ pub(super) fn find(
         if is_issuer || !is_named(claimed, &tbs.subject, &tbs.subject_public_key_info) {
             continue;
         }
-        let delegate = match Certificate::from_der(der) {
-            Ok(delegate) => delegate,
-            Err(error) => {
-                let reason = Unauthorized::Malformed { reason: error.to_string() };
-                let responder = tbs.subject.to_string();
-                failures.push((false, VerifyError::ResponderUnauthorized { responder, reason }));
-                continue;
-            }
+        let Ok(delegate) = Certificate::from_der(der) else {
+            return Err(malformed(format!("the embedded certificate of '{}'", tbs.subject)));
         };
-        let authorized = match weak_signature(&fields.signature_algorithm) {
-            Some(algorithm) => Err(Unauthorized::WeakSignature { algorithm }),
-            None => authorize(&delegate, tbs, issuer, now),
-        };
-        match authorized.map_err(|reason| unauthorized(&delegate, reason)).and_then(|()| openssl.judge(&delegate)) {
+        let judged = authorize(&delegate, fields, issuer, now)
+            .map_err(|reason| unauthorized(&delegate, reason))
+            .and_then(|()| openssl.judge(&delegate));
+        match judged {
             Ok(()) => {
-                return Ok(Signer::Delegated {
-                    subject: delegate.subject().to_owned(),
-                    not_after: delegate.not_after(),
-                });
+                let subject = delegate.subject().to_owned();
+                return Ok(Signer::Delegated { subject, not_after: delegate.not_after() });
             }
             Err(error) => failures.push((openssl.has_signed(delegate.x509()), error)),
         }
@@ -173,10 +162,14 @@ fn is_named(id: &x509_ocsp::ResponderId, subject: &Name, key: &SubjectPublicKeyI
 /// Whether `delegate` is a responder that the issuer itself appointed (RFC 6960 section 4.2.2.2).
 fn authorize(
     delegate: &Certificate,
-    tbs: &TbsCertificate,
+    fields: &x509_cert::Certificate,
     issuer: &Certificate,
     now: Timestamp,
 ) -> Result<(), Unauthorized> {
+    if let Some(algorithm) = weak_signature(&fields.signature_algorithm) {
+        return Err(Unauthorized::WeakSignature { algorithm });
+    }
+    let tbs = &fields.tbs_certificate;
     let malformed = |error: der::Error| Unauthorized::Malformed { reason: error.to_string() };
     if !delegate.is_signed_by(issuer) {
         return Err(Unauthorized::NotIssuedByIssuer);

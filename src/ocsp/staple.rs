@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{CertId, CertStatus, Refusal, Response, SKEW, Signer, haproxy_refusals, hex};
+use super::loader::refusals_of_basic;
+use super::{CertId, CertStatus, Refusal, Response, SKEW, Signer, hex};
 use crate::clock::between;
 
 /// The largest response that every supported HAProxy takes: base64 of more does not fit `tune.bufsize`, and a `.ocsp`
@@ -89,7 +90,7 @@ impl Staple {
     /// # Errors
     /// When HAProxy would refuse it, or take it and serve nothing.
     pub fn new(response: Response, cert_id: &CertId, now: Timestamp) -> Result<Self, Unloadable> {
-        let refusals = haproxy_refusals(response.der(), now);
+        let refusals = refusals_of_basic(response.der(), now);
         let next_update = match (response.next_update(), refusals.is_empty()) {
             (Some(next_update), true) => next_update,
             (None, true) => return Err(Unloadable::Refused { refusals: vec![Refusal::NextUpdateMissing] }),
