@@ -1,7 +1,8 @@
 //! What outlives the process: verified staples and downloaded issuers in the state directory, and the `.ocsp` files
 //! beside the certificates that make HAProxy's next start a stapled one.
 //!
-//! A disk is not trusted: what is read here is for the caller to verify again. Everything blocks; callers on an async
+//! Only a verified [`Staple`] and a proven [`Issuer`] are ever written. A disk is not trusted: what is read here is for
+//! the caller to verify again. Everything blocks; callers on an async
 //! runtime use a thread.
 
 mod error;
@@ -18,8 +19,9 @@ use jiff::Timestamp;
 
 pub use self::error::{Operation, Place, StoreError};
 use self::file::Attributes;
-use crate::certificate::Fingerprint;
+use crate::certificate::{Fingerprint, Issuer};
 use crate::discovery::own_ocsp_path;
+use crate::ocsp::Staple;
 use crate::settings::OcspFiles;
 
 const STAPLE: &str = "ocsp";
@@ -64,8 +66,8 @@ impl Store {
     ///
     /// # Errors
     /// When the disk does not take it. What was saved before is still there.
-    pub fn save(&self, fingerprint: Fingerprint, der: &[u8]) -> Result<Written, StoreError> {
-        self.save_state(fingerprint, STAPLE, der)
+    pub fn save(&self, fingerprint: Fingerprint, staple: &Staple) -> Result<Written, StoreError> {
+        self.save_state(fingerprint, STAPLE, staple.der())
     }
 
     /// The downloaded issuer of this leaf; unverified.
@@ -80,8 +82,8 @@ impl Store {
     ///
     /// # Errors
     /// When the disk does not take it. What was saved before is still there.
-    pub fn save_issuer(&self, leaf: Fingerprint, der: &[u8]) -> Result<Written, StoreError> {
-        self.save_state(leaf, ISSUER, der)
+    pub fn save_issuer(&self, leaf: Fingerprint, issuer: &Issuer) -> Result<Written, StoreError> {
+        self.save_state(leaf, ISSUER, issuer.certificate().der())
     }
 
     /// What the `.ocsp` file beside a certificate holds; unverified. An empty file is `Some` of nothing: people make
@@ -94,49 +96,22 @@ impl Store {
         file::read(&path).map_err(|source| StoreError::new(Operation::Read, Place::BesideCertificate, path, source))
     }
 
-    /// Has the `.ocsp` file beside a certificate hold these bytes, readable to everyone who can read the certificate.
+    /// Has the `.ocsp` file beside a certificate hold this staple, readable to everyone who can read the certificate.
     /// For a certificate that is a symbolic link that is beside the link: HAProxy looks there.
     ///
     /// # Errors
     /// When the disk does not take it. What was there before is still there.
-    pub fn keep_beside(&self, certificate: &Path, der: &[u8]) -> Result<Written, StoreError> {
-        if self.ocsp_files == OcspFiles::Never {
-            return Ok(Written::NotWanted);
-        }
-        let failed = |operation, path: &Path, source| {
-            StoreError::new(operation, Place::BesideCertificate, path.to_owned(), source)
-        };
-        let metadata = fs::metadata(certificate).map_err(|source| failed(Operation::Read, certificate, source))?;
-        let attributes = Attributes::of(&metadata);
-        let path = own_ocsp_path(certificate);
-        let directory = file::directory(&path);
-        self.tidy_up(directory);
-        if file::holds(&path, der) {
-            attributes.mend(&path);
-            return Ok(Written::Unchanged);
-        }
-        file::replace(&path, der, &attributes).map_err(|source| {
-            // It may have left its temporary file behind.
-            self.tidy.lock().unwrap_or_else(PoisonError::into_inner).remove(directory);
-            failed(Operation::Write, &path, source)
-        })?;
-        Ok(Written::Replaced)
+    pub fn keep_beside(&self, certificate: &Path, staple: &Staple) -> Result<Written, StoreError> {
+        self.keep_bytes(certificate, staple.der())
     }
 
-    /// Removes the `.ocsp` file beside a certificate if it still holds exactly these bytes: what somebody else put
+    /// Removes the `.ocsp` file beside a certificate if it still holds exactly this staple: what somebody else put
     /// there is theirs. Says whether it did.
     ///
     /// # Errors
     /// When the file cannot be read or removed.
-    pub fn remove_beside(&self, certificate: &Path, expected_der: &[u8]) -> Result<bool, StoreError> {
-        if self.ocsp_files == OcspFiles::Never || self.read_beside(certificate)?.as_deref() != Some(expected_der) {
-            return Ok(false);
-        }
-        let path = own_ocsp_path(certificate);
-        fs::remove_file(&path)
-            .and_then(|()| file::sync_directory(file::directory(&path)))
-            .map_err(|source| StoreError::new(Operation::Remove, Place::BesideCertificate, path, source))?;
-        Ok(true)
+    pub fn remove_beside(&self, certificate: &Path, staple: &Staple) -> Result<bool, StoreError> {
+        self.remove_bytes(certificate, staple.der())
     }
 
     /// Removes from the state directory what belongs to no certificate in `keep` and the temporary files of processes
@@ -179,6 +154,41 @@ impl Store {
             }
         }
         first_failure.map_or(Ok(removed), Err)
+    }
+
+    fn keep_bytes(&self, certificate: &Path, der: &[u8]) -> Result<Written, StoreError> {
+        if self.ocsp_files == OcspFiles::Never {
+            return Ok(Written::NotWanted);
+        }
+        let failed = |operation, path: &Path, source| {
+            StoreError::new(operation, Place::BesideCertificate, path.to_owned(), source)
+        };
+        let metadata = fs::metadata(certificate).map_err(|source| failed(Operation::Read, certificate, source))?;
+        let attributes = Attributes::of(&metadata);
+        let path = own_ocsp_path(certificate);
+        let directory = file::directory(&path);
+        self.tidy_up(directory);
+        if file::holds(&path, der) {
+            attributes.mend(&path);
+            return Ok(Written::Unchanged);
+        }
+        file::replace(&path, der, &attributes).map_err(|source| {
+            // It may have left its temporary file behind.
+            self.tidy.lock().unwrap_or_else(PoisonError::into_inner).remove(directory);
+            failed(Operation::Write, &path, source)
+        })?;
+        Ok(Written::Replaced)
+    }
+
+    fn remove_bytes(&self, certificate: &Path, expected: &[u8]) -> Result<bool, StoreError> {
+        if self.ocsp_files == OcspFiles::Never || self.read_beside(certificate)?.as_deref() != Some(expected) {
+            return Ok(false);
+        }
+        let path = own_ocsp_path(certificate);
+        fs::remove_file(&path)
+            .and_then(|()| file::sync_directory(file::directory(&path)))
+            .map_err(|source| StoreError::new(Operation::Remove, Place::BesideCertificate, path, source))?;
+        Ok(true)
     }
 
     fn load_state(&self, fingerprint: Fingerprint, kind: &str) -> Result<Option<Vec<u8>>, StoreError> {

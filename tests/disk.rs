@@ -8,10 +8,31 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use haproxy_stapler::certificate::Fingerprint;
+use haproxy_stapler::certificate::{Certificate, Fingerprint};
 use haproxy_stapler::discovery::{CertificateFile, FileError, ProblemError, Scanner, own_ocsp_path};
+use haproxy_stapler::ocsp::{self, CertId, Staple};
 use haproxy_stapler::settings::{OcspFiles, PathMap};
 use haproxy_stapler::store::{Place, Store, StoreError, Written};
+
+mod support;
+
+use support::pki::Identity;
+use support::response::Response;
+
+/// Two staples that a CA made one after the other.
+fn old_and_new() -> (Staple, Staple) {
+    let ca = Identity::root("Disk Test CA");
+    let leaf = ca.leaf("disk.test").issue();
+    let (certificate, issuer) = (Certificate::from_der(leaf.der()).unwrap(), Certificate::from_der(ca.der()).unwrap());
+    let now = support::now();
+    let staple = |days: i64| {
+        let this_update = now - jiff::SignedDuration::from_hours(24 * days);
+        let der = Response::good_at(&leaf, &ca, this_update, jiff::SignedDuration::from_hours(24 * 7)).der();
+        let response = ocsp::verify(&der, &certificate, &issuer, now).unwrap();
+        Staple::new(response, &CertId::new(&certificate, &issuer).unwrap(), now).unwrap()
+    };
+    (staple(2), staple(1))
+}
 
 /// A small volume, unmounted when dropped.
 struct Volume {
@@ -76,18 +97,18 @@ fn kind_and_place(result: Result<Written, StoreError>) -> (&'static str, Place) 
 fn a_full_disk_costs_the_write_and_nothing_that_was_there() {
     let volume = Volume::new();
     let store = Store::new(volume.path("state"), OcspFiles::Auto);
+    let (old, new) = old_and_new();
     let certificate = volume.path("a.pem");
     fs::write(&certificate, "certificate").unwrap();
-    assert_eq!(store.save(fingerprint(1), b"old").unwrap(), Written::Replaced);
-    assert_eq!(store.keep_beside(&certificate, b"old").unwrap(), Written::Replaced);
+    assert_eq!(store.save(fingerprint(1), &old).unwrap(), Written::Replaced);
+    assert_eq!(store.keep_beside(&certificate, &old).unwrap(), Written::Replaced);
     volume.fill();
 
-    let new = [1; 8192];
     assert_eq!(kind_and_place(store.save(fingerprint(1), &new)), ("no_space", Place::StateDirectory));
     assert_eq!(kind_and_place(store.keep_beside(&certificate, &new)), ("no_space", Place::BesideCertificate));
-    assert_eq!(store.load(fingerprint(1)).unwrap().as_deref(), Some(&b"old"[..]));
-    assert_eq!(store.read_beside(&certificate).unwrap().as_deref(), Some(&b"old"[..]));
-    assert_eq!(store.keep_beside(&certificate, b"old").unwrap(), Written::Unchanged);
+    assert_eq!(store.load(fingerprint(1)).unwrap().as_deref(), Some(old.der()));
+    assert_eq!(store.read_beside(&certificate).unwrap().as_deref(), Some(old.der()));
+    assert_eq!(store.keep_beside(&certificate, &old).unwrap(), Written::Unchanged);
     assert_eq!(volume.names(""), ["a.pem", "a.pem.ocsp", "ballast", "state"]);
     assert_eq!(volume.names("state"), [format!("{}.ocsp", fingerprint(1))]);
 
@@ -100,25 +121,26 @@ fn a_full_disk_costs_the_write_and_nothing_that_was_there() {
 fn a_read_only_disk_is_read_all_the_same_and_heals() {
     let volume = Volume::new();
     let store = Store::new(volume.path("state"), OcspFiles::Auto);
+    let (old, new) = old_and_new();
     let certificate = volume.path("a.pem");
     fs::write(&certificate, "certificate").unwrap();
-    store.save(fingerprint(1), b"old").unwrap();
-    store.keep_beside(&certificate, b"old").unwrap();
+    store.save(fingerprint(1), &old).unwrap();
+    store.keep_beside(&certificate, &old).unwrap();
     volume.set("ro");
 
-    assert_eq!(store.load(fingerprint(1)).unwrap().as_deref(), Some(&b"old"[..]));
-    assert_eq!(store.keep_beside(&certificate, b"old").unwrap(), Written::Unchanged);
-    assert_eq!(kind_and_place(store.save(fingerprint(2), b"new")), ("read_only", Place::StateDirectory));
-    assert_eq!(kind_and_place(store.keep_beside(&certificate, b"new")), ("read_only", Place::BesideCertificate));
-    assert_eq!(store.remove_beside(&certificate, b"old").unwrap_err().kind(), "read_only");
+    assert_eq!(store.load(fingerprint(1)).unwrap().as_deref(), Some(old.der()));
+    assert_eq!(store.keep_beside(&certificate, &old).unwrap(), Written::Unchanged);
+    assert_eq!(kind_and_place(store.save(fingerprint(2), &new)), ("read_only", Place::StateDirectory));
+    assert_eq!(kind_and_place(store.keep_beside(&certificate, &new)), ("read_only", Place::BesideCertificate));
+    assert_eq!(store.remove_beside(&certificate, &old).unwrap_err().kind(), "read_only");
     let elsewhere = Store::new(volume.path("not/yet/there"), OcspFiles::Auto);
-    assert_eq!(kind_and_place(elsewhere.save(fingerprint(2), b"new")), ("read_only", Place::StateDirectory));
+    assert_eq!(kind_and_place(elsewhere.save(fingerprint(2), &new)), ("read_only", Place::StateDirectory));
     let later = jiff::Timestamp::MAX;
     assert_eq!(store.sweep(&[].into(), later).unwrap_err().kind(), "read_only");
 
     volume.set("rw");
-    assert_eq!(store.keep_beside(&certificate, b"new").unwrap(), Written::Replaced);
-    assert!(store.remove_beside(&certificate, b"new").unwrap());
+    assert_eq!(store.keep_beside(&certificate, &new).unwrap(), Written::Replaced);
+    assert!(store.remove_beside(&certificate, &new).unwrap());
     assert_eq!(store.sweep(&[].into(), later).unwrap(), 1);
 }
 
@@ -165,8 +187,9 @@ fn another_user_is_told_what_it_may_not_do_and_can_do_the_rest() {
 
 fn as_somebody_else(workplace: &Path) {
     let store = Store::new(workplace.join("state"), OcspFiles::Auto);
-    assert_eq!(kind_and_place(store.save(fingerprint(1), b"staple")), ("permission", Place::StateDirectory));
-    let beside = |path: &str| store.keep_beside(&workplace.join(path), b"staple");
+    let (staple, _) = old_and_new();
+    assert_eq!(kind_and_place(store.save(fingerprint(1), &staple)), ("permission", Place::StateDirectory));
+    let beside = |path: &str| store.keep_beside(&workplace.join(path), &staple);
     assert_eq!(kind_and_place(beside("closed/public.pem")), ("permission", Place::BesideCertificate));
     assert_eq!(kind_and_place(beside("hidden/public.pem")), ("permission", Place::BesideCertificate));
     // The owner cannot be given, so the file is made readable to everyone instead.

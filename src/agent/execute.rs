@@ -190,22 +190,18 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
         }
         DiskTask::Keep { fingerprint, staple, beside } => {
             let count = |written| usize::from(written == Written::Replaced);
-            let state = store.save(fingerprint, staple.der()).map(count);
+            let state = store.save(fingerprint, &staple).map(count);
             let written = beside
                 .into_iter()
                 .map(|path| {
-                    let result = store.keep_beside(&path, staple.der()).map(count);
+                    let result = store.keep_beside(&path, &staple).map(count);
                     (path, result)
                 })
                 .collect();
             DiskDone::Kept { fingerprint, staple, written, state }
         }
-        DiskTask::KeepIssuer { fingerprint, issuer } => {
-            DiskDone::Other(store.save_issuer(fingerprint, issuer.der()).err())
-        }
-        DiskTask::Discard { certificate, staple } => {
-            DiskDone::Other(store.remove_beside(&certificate, staple.der()).err())
-        }
+        DiskTask::KeepIssuer { fingerprint, issuer } => DiskDone::Other(store.save_issuer(fingerprint, &issuer).err()),
+        DiskTask::Discard { certificate, staple } => DiskDone::Other(store.remove_beside(&certificate, &staple).err()),
     }
 }
 

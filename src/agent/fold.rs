@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::world::{DiskTask, Errand, HandsOff, Leaf, Refused, Served, World, beside};
 use jiff::Timestamp;
 
-use crate::certificate::{Certificate, Fingerprint, Issuer};
+use crate::certificate::{Fingerprint, Issuer};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery;
 use crate::fetch::{Answer, FetchError, IssuerError, Report};
@@ -363,11 +363,10 @@ fn share_issuer(world: &mut World, issuer: &Issuer, now: Moment) {
         })
         .collect();
     for (fingerprint, issuer) in orphans {
-        let certificate: Certificate = issuer.certificate().clone();
         if let Some(leaf) = world.leaves.get_mut(&fingerprint) {
-            leaf.accept_issuer(issuer);
+            leaf.accept_issuer(issuer.clone());
         }
-        world.disk.queue.push_back(DiskTask::KeepIssuer { fingerprint, issuer: certificate });
+        world.disk.queue.push_back(DiskTask::KeepIssuer { fingerprint, issuer });
         after_change(world, fingerprint, now);
     }
 }

@@ -64,7 +64,7 @@ pub(super) enum DiskTask {
     /// Keep a staple in the state directory and beside these certificates.
     Keep { fingerprint: Fingerprint, staple: Staple, beside: Vec<PathBuf> },
     /// Keep a downloaded issuer in the state directory.
-    KeepIssuer { fingerprint: Fingerprint, issuer: Certificate },
+    KeepIssuer { fingerprint: Fingerprint, issuer: Issuer },
     /// Remove a file of ours that would do harm at HAProxy's next start.
     Discard { certificate: PathBuf, staple: Staple },
 }

@@ -62,9 +62,9 @@ fn state_is_kept_per_fingerprint() {
     let one = fingerprint(0xA1);
     assert_eq!(store.load(one).unwrap(), None);
     assert!(!place.path("state").exists());
-    assert_eq!(store.save(one, b"staple").unwrap(), Written::Replaced);
-    assert_eq!(store.save(one, b"staple").unwrap(), Written::Unchanged);
-    assert_eq!(store.save_issuer(one, b"issuer").unwrap(), Written::Replaced);
+    assert_eq!(store.save_state(one, STAPLE, b"staple").unwrap(), Written::Replaced);
+    assert_eq!(store.save_state(one, STAPLE, b"staple").unwrap(), Written::Unchanged);
+    assert_eq!(store.save_state(one, ISSUER, b"issuer").unwrap(), Written::Replaced);
     assert_eq!(store.load(one).unwrap().as_deref(), Some(&b"staple"[..]));
     assert_eq!(store.load_issuer(one).unwrap().as_deref(), Some(&b"issuer"[..]));
     assert_eq!(store.load(fingerprint(0xA2)).unwrap(), None);
@@ -77,9 +77,9 @@ fn state_is_kept_per_fingerprint() {
 fn an_unchanged_file_is_not_touched() {
     let place = Place::new();
     let certificate = place.write("a.pem", b"");
-    place.store.keep_beside(&certificate, b"staple").unwrap();
+    place.store.keep_bytes(&certificate, b"staple").unwrap();
     let before = fs::metadata(own_ocsp_path(&certificate)).unwrap();
-    assert_eq!(place.store.keep_beside(&certificate, b"staple").unwrap(), Written::Unchanged);
+    assert_eq!(place.store.keep_bytes(&certificate, b"staple").unwrap(), Written::Unchanged);
     let after = fs::metadata(own_ocsp_path(&certificate)).unwrap();
     assert_eq!((before.ino(), before.ctime_nsec()), (after.ino(), after.ctime_nsec()));
 }
@@ -90,8 +90,8 @@ fn a_file_beside_a_certificate_is_as_readable_as_the_certificate() {
     for wanted in [0o600, 0o640, 0o644, 0o400, 0o755] {
         let certificate = place.write(&format!("{wanted:o}.pem"), b"");
         fs::set_permissions(&certificate, Permissions::from_mode(wanted)).unwrap();
-        assert_eq!(place.store.keep_beside(&certificate, b"old").unwrap(), Written::Replaced);
-        assert_eq!(place.store.keep_beside(&certificate, b"new").unwrap(), Written::Replaced);
+        assert_eq!(place.store.keep_bytes(&certificate, b"old").unwrap(), Written::Replaced);
+        assert_eq!(place.store.keep_bytes(&certificate, b"new").unwrap(), Written::Replaced);
         assert_eq!(mode(&own_ocsp_path(&certificate)), wanted & 0o666);
         assert_eq!(place.store.read_beside(&certificate).unwrap().as_deref(), Some(&b"new"[..]));
     }
@@ -106,7 +106,7 @@ fn an_unchanged_file_that_haproxy_could_not_read_is_mended() {
     let ocsp = place.write("a.pem.ocsp", b"staple");
     for (is, becomes) in [(0o600, 0o640), (0o644, 0o644), (0o660, 0o660)] {
         fs::set_permissions(&ocsp, Permissions::from_mode(is)).unwrap();
-        assert_eq!(place.store.keep_beside(&certificate, b"staple").unwrap(), Written::Unchanged);
+        assert_eq!(place.store.keep_bytes(&certificate, b"staple").unwrap(), Written::Unchanged);
         assert_eq!(mode(&ocsp), becomes);
     }
 }
@@ -118,7 +118,7 @@ fn beside_a_symbolic_link_means_beside_the_link() {
     fs::create_dir(place.path("live")).unwrap();
     let link = place.path("live/cert.pem");
     symlink("../archive/cert1.pem", &link).unwrap();
-    place.store.keep_beside(&link, b"staple").unwrap();
+    place.store.keep_bytes(&link, b"staple").unwrap();
     assert_eq!(place.names("live"), ["cert.pem", "cert.pem.ocsp"]);
     assert_eq!(place.names("archive"), ["cert1.pem"]);
 }
@@ -131,7 +131,7 @@ fn beside_a_kubernetes_secret_the_file_outlives_a_swap() {
     symlink("..2026_01", place.path("..data")).unwrap();
     let certificate = place.path("tls.crt");
     symlink("..data/tls.crt", &certificate).unwrap();
-    place.store.keep_beside(&certificate, b"staple").unwrap();
+    place.store.keep_bytes(&certificate, b"staple").unwrap();
     symlink("..2026_02", place.path("..data_tmp")).unwrap();
     fs::rename(place.path("..data_tmp"), place.path("..data")).unwrap();
     assert_eq!(place.store.read_beside(&certificate).unwrap().as_deref(), Some(&b"staple"[..]));
@@ -151,18 +151,18 @@ fn an_empty_file_is_something_and_a_huge_one_is_refused() {
     let error = place.store.read_beside(&certificate).unwrap_err();
     assert_eq!((error.kind(), error.operation), ("too_large", Operation::Read));
     // And yet it can be replaced.
-    assert_eq!(place.store.keep_beside(&certificate, b"staple").unwrap(), Written::Replaced);
+    assert_eq!(place.store.keep_bytes(&certificate, b"staple").unwrap(), Written::Replaced);
 }
 
 #[test]
 fn only_the_expected_bytes_are_removed() {
     let place = Place::new();
     let certificate = place.write("a.pem", b"");
-    assert!(!place.store.remove_beside(&certificate, b"ours").unwrap());
+    assert!(!place.store.remove_bytes(&certificate, b"ours").unwrap());
     place.write("a.pem.ocsp", b"theirs");
-    assert!(!place.store.remove_beside(&certificate, b"ours").unwrap());
+    assert!(!place.store.remove_bytes(&certificate, b"ours").unwrap());
     place.write("a.pem.ocsp", b"ours");
-    assert!(place.store.remove_beside(&certificate, b"ours").unwrap());
+    assert!(place.store.remove_bytes(&certificate, b"ours").unwrap());
     assert_eq!(place.names(""), ["a.pem"]);
 }
 
@@ -171,10 +171,10 @@ fn switched_off_means_no_file_is_touched() {
     let place = Place::new();
     let store = Store::new(place.path("state"), OcspFiles::Never);
     let certificate = place.write("a.pem", b"");
-    assert_eq!(store.keep_beside(&certificate, b"staple").unwrap(), Written::NotWanted);
+    assert_eq!(store.keep_bytes(&certificate, b"staple").unwrap(), Written::NotWanted);
     assert_eq!(place.names(""), ["a.pem"]);
     place.write("a.pem.ocsp", b"staple");
-    assert!(!store.remove_beside(&certificate, b"staple").unwrap());
+    assert!(!store.remove_bytes(&certificate, b"staple").unwrap());
     assert_eq!(store.read_beside(&certificate).unwrap().as_deref(), Some(&b"staple"[..]));
 }
 
@@ -213,7 +213,7 @@ fn what_a_crash_left_behind_is_removed_and_nothing_else() {
     place.write("certs/.a.pem.staplerAbCd1234.ocsp", b"half");
     place.write("certs/.b.pem.staplerAbCd1234.ocsp", b"half");
     place.write("certs/.theirs.pem.AbCd1234.ocsp", b"");
-    place.store.keep_beside(&certificate, b"staple").unwrap();
+    place.store.keep_bytes(&certificate, b"staple").unwrap();
     assert_eq!(place.names("certs"), [".theirs.pem.AbCd1234.ocsp", "a.pem", "a.pem.ocsp"]);
 }
 
@@ -222,8 +222,8 @@ fn sweeping_removes_old_state_of_unknown_certificates() {
     let place = Place::new();
     let (kept, gone, fresh) = (fingerprint(1), fingerprint(2), fingerprint(3));
     for one in [kept, gone, fresh] {
-        place.store.save(one, b"staple").unwrap();
-        place.store.save_issuer(one, b"issuer").unwrap();
+        place.store.save_state(one, STAPLE, b"staple").unwrap();
+        place.store.save_state(one, ISSUER, b"issuer").unwrap();
     }
     let lower_case = format!("{:040x}.ocsp", 0xAB);
     for name in ["notes.txt", ".x.staplerAbCd1234.ocsp", &lower_case] {
@@ -250,18 +250,18 @@ fn sweeping_removes_old_state_of_unknown_certificates() {
 fn a_failure_says_what_where_and_what_to_do() {
     let place = Place::new();
     let certificate = place.path("gone/a.pem");
-    let error = place.store.keep_beside(&certificate, b"staple").unwrap_err();
+    let error = place.store.keep_bytes(&certificate, b"staple").unwrap_err();
     assert_eq!((error.kind(), error.operation, &error.path), ("not_found", Operation::Read, &certificate));
 
     place.write("file", b"");
     let store = Store::new(place.path("file/state"), OcspFiles::Auto);
-    let error = store.save(fingerprint(1), b"staple").unwrap_err();
+    let error = store.save_state(fingerprint(1), STAPLE, b"staple").unwrap_err();
     assert_eq!((error.kind(), error.operation), ("other", Operation::Write));
     assert_eq!(store.load(fingerprint(1)).unwrap_err().kind(), "other");
 
     let certificate = place.write("b.pem", b"");
     fs::create_dir(place.path("b.pem.ocsp")).unwrap();
-    let error = place.store.keep_beside(&certificate, b"staple").unwrap_err();
+    let error = place.store.keep_bytes(&certificate, b"staple").unwrap_err();
     assert_eq!((error.kind(), error.operation), ("other", Operation::Write));
     assert_eq!(place.names(""), ["b.pem", "b.pem.ocsp", "file"]);
 
@@ -287,7 +287,7 @@ fn a_privileged_process_gives_the_file_the_owner_of_the_certificate() {
         panic!("this test has to run as root, as in a container, to chown a file: {error}");
     }
     fs::set_permissions(&certificate, Permissions::from_mode(0o640)).unwrap();
-    place.store.keep_beside(&certificate, b"staple").unwrap();
+    place.store.keep_bytes(&certificate, b"staple").unwrap();
     let metadata = fs::metadata(own_ocsp_path(&certificate)).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1234, 2345, 0o640));
 }
