@@ -12,6 +12,7 @@ use super::*;
 use crate::certificate::SerialNumber;
 
 const KEY: &str = "304d300906052b0e03021a0500041427de3271";
+const SHOW_KEY: &str = "show ssl ocsp-response 304d300906052b0e03021a0500041427de3271";
 const LOCKED: &str = "Can't show!\nOperations on certificates are currently locked!\n\n";
 const UPDATED: &str = "OCSP Response updated!\n\n";
 const NO_MATCH: &str = "OCSP single response: Certificate ID does not match any certificate or issuer.\n\n";
@@ -107,30 +108,26 @@ async fn run<'a>(api: &Script, version: &str, change: impl FnOnce(&mut Installat
 #[tokio::test]
 async fn what_haproxy_holds_is_not_written_again() {
     let text = held_text("Nov  3 06:55:02 2026");
-    let api = Script::new([("show ssl ocsp-response", &entries_text()), (concat_key(), &text)]);
+    let api = Script::new([("show ssl ocsp-response", &entries_text()), (SHOW_KEY, &text)]);
     assert_eq!(run(&api, "2.6.12", |_| ()).await, Outcome::AlreadyServed);
 }
 
 #[tokio::test]
 async fn a_later_response_stays_unless_the_caller_knows_better() {
     let newer = held_text("Nov 4 06:55:02 2026");
-    let api = Script::new([("show ssl ocsp-response", &entries_text()), (concat_key(), &newer)]);
+    let api = Script::new([("show ssl ocsp-response", &entries_text()), (SHOW_KEY, &newer)]);
     let outcome = run(&api, "2.6.12", |_| ()).await;
     assert!(matches!(outcome, Outcome::HoldsNewer(held) if held.this_update == time("2026-11-04T06:55:02Z")));
 
     let ours = held_text("Nov 3 06:55:02 2026");
     let api = Script::new([
         ("show ssl ocsp-response", &entries_text()),
-        (concat_key(), &newer),
+        (SHOW_KEY, &newer),
         ("set ssl ocsp-response", UPDATED),
-        (concat_key(), &ours),
+        (SHOW_KEY, &ours),
     ]);
     let outcome = run(&api, "2.6.12", |one| one.overwrite = OverwritePolicy::Replace).await;
     assert_eq!(outcome, Outcome::Installed { enabled: false, proof: Proof::ReadBack });
-}
-
-const fn concat_key() -> &'static str {
-    "show ssl ocsp-response 304d300906052b0e03021a0500041427de3271"
 }
 
 #[tokio::test]
@@ -138,9 +135,9 @@ async fn another_signature_with_the_same_times_is_another_response() {
     let other = held_text("Nov 3 06:55:02 2026").replace("30:46:02:", "30:46:03:");
     let api = Script::new([
         ("show ssl ocsp-response", &entries_text()),
-        (concat_key(), &other),
+        (SHOW_KEY, &other),
         ("set ssl ocsp-response", UPDATED),
-        (concat_key(), &other),
+        (SHOW_KEY, &other),
     ]);
     let outcome = run(&api, "2.6.12", |_| ()).await;
     let held = "one with thisUpdate 2026-11-03T06:55:02Z".to_owned();
