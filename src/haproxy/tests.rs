@@ -195,6 +195,28 @@ async fn an_open_transaction_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_transaction_under_another_name_is_taken_back() {
+    let api = Script::new([
+        ("show ssl ocsp-response", "\n"),
+        ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+        ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a!\n\n"),
+        ("abort ssl cert /c/a", "Transaction aborted for certificate '/c/a'!\n\n"),
+    ]);
+    let outcome = run(&api, "3.0.11", |_| ()).await;
+    assert!(matches!(outcome, Outcome::Failed(InstallError::UnexpectedReply { .. })), "{outcome:?}");
+}
+
+/// The owner of a HAProxy runs as a task of its own.
+#[test]
+fn the_conversation_may_move_between_threads() {
+    const fn is_send<T: Send>(_: &T) {}
+    let (socket, process) = (Socket::new("/a".parse().unwrap(), std::time::Duration::ZERO), process("3.4.7"));
+    is_send(&look(&socket));
+    is_send(&survey(&socket, &process));
+    is_send(&reconcile_many(&socket, &process, &mut None, &[], Timestamp::UNIX_EPOCH));
+}
+
+#[tokio::test]
 async fn a_refused_step_ends_our_own_transaction() {
     let ca = rcgen::KeyPair::generate().unwrap();
     let ca = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&ca).unwrap();
