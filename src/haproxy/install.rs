@@ -256,13 +256,29 @@ async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>
     let mut steps = issuer.iter().chain([&response]);
     let Some(first) = steps.next() else { return Err(InstallError::NoEntry) };
     let reply = api.exchange(first).await?;
-    let name = created(process, one.name, &reply).ok_or_else(|| refused(first, issuer.as_ref(), &reply))??;
+    let name = match opened(&reply) {
+        Opened::New(certificate) if is_name_of(process, certificate, one.name) => certificate.to_owned(),
+        Opened::New(certificate) => {
+            // HAProxy understood another name than was meant. It is ours all the same: we created it.
+            let _ = abort(api, certificate).await;
+            return Err(InstallError::UnexpectedReply { command: first.to_string(), reply: excerpt(&reply) });
+        }
+        Opened::Updated(certificate) => {
+            return Err(InstallError::ForeignTransaction { certificate: certificate.to_owned() });
+        }
+        Opened::Not => return Err(refused(first, issuer.as_ref(), &reply)),
+    };
     for step in steps {
-        let answer = api.exchange(step).await.map_err(InstallError::from);
-        let refusal = match answer {
-            Ok(reply) if is_about(&reply, "updated", &name) => continue,
-            Ok(reply) => refused(step, issuer.as_ref(), &reply),
-            Err(error) => error,
+        let refusal = match api.exchange(step).await {
+            Ok(reply) => match opened(&reply) {
+                Opened::Updated(certificate) if certificate == name => continue,
+                // Ours is gone already, and another took its place.
+                Opened::Updated(certificate) => {
+                    return Err(InstallError::ForeignTransaction { certificate: certificate.to_owned() });
+                }
+                Opened::New(_) | Opened::Not => refused(step, issuer.as_ref(), &reply),
+            },
+            Err(error) => error.into(),
         };
         // The first refusal is the one to tell.
         let _ = abort(api, &name).await;
@@ -271,30 +287,41 @@ async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>
     commit(api, process, &name).await
 }
 
-/// The certificate that a transaction was created for, if one was.
-fn created(process: &Process, name: &str, reply: &str) -> Option<Result<String, InstallError>> {
+/// What the reply to a step says about the transaction.
+enum Opened<'a> {
+    /// It was created: it is ours.
+    New(&'a str),
+    /// It was there before: at the first step, it is someone else's.
+    Updated(&'a str),
+    /// Neither.
+    Not,
+}
+
+fn opened(reply: &str) -> Opened<'_> {
     let about = |verb: &str| {
-        let line = reply.lines().rfind(|line| !line.trim().is_empty())?;
-        line.strip_prefix(&format!("Transaction {verb} for certificate "))?.strip_suffix('!')
+        last_line(reply)?
+            .strip_prefix("Transaction ")?
+            .strip_prefix(verb)?
+            .strip_prefix(" for certificate ")?
+            .strip_suffix('!')
     };
-    if let Some(certificate) = about("updated") {
-        return Some(Err(InstallError::ForeignTransaction { certificate: certificate.to_owned() }));
-    }
-    let certificate = about("created")?;
-    // In 2.2, `a.pem.rsa` is a part of `a.pem`.
-    let is_bundle = process.version.bundles()
-        && name.strip_prefix(certificate).is_some_and(|suffix| [".rsa", ".ecdsa", ".dsa"].contains(&suffix));
-    if certificate == name || is_bundle {
-        Some(Ok(certificate.to_owned()))
-    } else {
-        // HAProxy understood another name than was meant.
-        Some(Err(InstallError::ForeignTransaction { certificate: certificate.to_owned() }))
+    match (about("created"), about("updated")) {
+        (Some(certificate), _) => Opened::New(certificate),
+        (None, Some(certificate)) => Opened::Updated(certificate),
+        (None, None) => Opened::Not,
     }
 }
 
-fn is_about(reply: &str, verb: &str, name: &str) -> bool {
-    let line = reply.lines().rfind(|line| !line.trim().is_empty());
-    line == Some(&format!("Transaction {verb} for certificate {name}!"))
+/// Whether HAProxy's transaction on `certificate` is the one that `name` needs: in 2.2, `a.pem.rsa` is a part of
+/// `a.pem`.
+fn is_name_of(process: &Process, certificate: &str, name: &str) -> bool {
+    certificate == name
+        || process.version.bundles()
+            && name.strip_prefix(certificate).is_some_and(|suffix| [".rsa", ".ecdsa", ".dsa"].contains(&suffix))
+}
+
+fn last_line(reply: &str) -> Option<&str> {
+    reply.lines().rfind(|line| !line.trim().is_empty())
 }
 
 fn refused(command: &Command, issuer: Option<&Command>, reply: &str) -> InstallError {

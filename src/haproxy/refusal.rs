@@ -25,7 +25,7 @@ pub enum InstallError {
         reply: String,
     },
     /// HAProxy, or this program in its stead, found the response too close to its end.
-    #[error("the response is no longer valid for HAProxy (nextUpdate {})", .next_update.map_or_else(|| "unknown".to_owned(), |time| time.to_string()))]
+    #[error("the response is no longer valid for HAProxy{}", .next_update.map(|time| format!(": nextUpdate is {time}")).unwrap_or_default())]
     Expired {
         /// Its `nextUpdate`, if this program looked.
         next_update: Option<Timestamp>,

@@ -12,6 +12,7 @@ use super::*;
 use crate::certificate::SerialNumber;
 
 const KEY: &str = "304d300906052b0e03021a0500041427de3271";
+const SHOW_KEY: &str = "show ssl ocsp-response 304d300906052b0e03021a0500041427de3271";
 const LOCKED: &str = "Can't show!\nOperations on certificates are currently locked!\n\n";
 const UPDATED: &str = "OCSP Response updated!\n\n";
 const NO_MATCH: &str = "OCSP single response: Certificate ID does not match any certificate or issuer.\n\n";
@@ -107,30 +108,26 @@ async fn run<'a>(api: &Script, version: &str, change: impl FnOnce(&mut Installat
 #[tokio::test]
 async fn what_haproxy_holds_is_not_written_again() {
     let text = held_text("Nov  3 06:55:02 2026");
-    let api = Script::new([("show ssl ocsp-response", &entries_text()), (concat_key(), &text)]);
+    let api = Script::new([("show ssl ocsp-response", &entries_text()), (SHOW_KEY, &text)]);
     assert_eq!(run(&api, "2.6.12", |_| ()).await, Outcome::AlreadyServed);
 }
 
 #[tokio::test]
 async fn a_later_response_stays_unless_the_caller_knows_better() {
     let newer = held_text("Nov 4 06:55:02 2026");
-    let api = Script::new([("show ssl ocsp-response", &entries_text()), (concat_key(), &newer)]);
+    let api = Script::new([("show ssl ocsp-response", &entries_text()), (SHOW_KEY, &newer)]);
     let outcome = run(&api, "2.6.12", |_| ()).await;
     assert!(matches!(outcome, Outcome::HoldsNewer(held) if held.this_update == time("2026-11-04T06:55:02Z")));
 
     let ours = held_text("Nov 3 06:55:02 2026");
     let api = Script::new([
         ("show ssl ocsp-response", &entries_text()),
-        (concat_key(), &newer),
+        (SHOW_KEY, &newer),
         ("set ssl ocsp-response", UPDATED),
-        (concat_key(), &ours),
+        (SHOW_KEY, &ours),
     ]);
     let outcome = run(&api, "2.6.12", |one| one.overwrite = OverwritePolicy::Replace).await;
     assert_eq!(outcome, Outcome::Installed { enabled: false, proof: Proof::ReadBack });
-}
-
-const fn concat_key() -> &'static str {
-    "show ssl ocsp-response 304d300906052b0e03021a0500041427de3271"
 }
 
 #[tokio::test]
@@ -138,9 +135,9 @@ async fn another_signature_with_the_same_times_is_another_response() {
     let other = held_text("Nov 3 06:55:02 2026").replace("30:46:02:", "30:46:03:");
     let api = Script::new([
         ("show ssl ocsp-response", &entries_text()),
-        (concat_key(), &other),
+        (SHOW_KEY, &other),
         ("set ssl ocsp-response", UPDATED),
-        (concat_key(), &other),
+        (SHOW_KEY, &other),
     ]);
     let outcome = run(&api, "2.6.12", |_| ()).await;
     let held = "one with thisUpdate 2026-11-03T06:55:02Z".to_owned();
@@ -195,6 +192,28 @@ async fn an_open_transaction_is_left_alone() {
     ]);
     let foreign = InstallError::ForeignTransaction { certificate: "/c/b.pem".to_owned() };
     assert_eq!(run(&api, "2.6.12", |_| ()).await, Outcome::Failed(foreign));
+}
+
+#[tokio::test]
+async fn a_transaction_under_another_name_is_taken_back() {
+    let api = Script::new([
+        ("show ssl ocsp-response", "\n"),
+        ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+        ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a!\n\n"),
+        ("abort ssl cert /c/a", "Transaction aborted for certificate '/c/a'!\n\n"),
+    ]);
+    let outcome = run(&api, "3.0.11", |_| ()).await;
+    assert!(matches!(outcome, Outcome::Failed(InstallError::UnexpectedReply { .. })), "{outcome:?}");
+}
+
+/// The owner of a HAProxy runs as a task of its own.
+#[test]
+fn the_conversation_may_move_between_threads() {
+    const fn is_send<T: Send>(_: &T) {}
+    let (socket, process) = (Socket::new("/a".parse().unwrap(), std::time::Duration::ZERO), process("3.4.7"));
+    is_send(&look(&socket));
+    is_send(&survey(&socket, &process));
+    is_send(&reconcile_many(&socket, &process, &mut None, &[], Timestamp::UNIX_EPOCH));
 }
 
 #[tokio::test]
