@@ -8,17 +8,17 @@ use x509_ocsp::{BasicOcspResponse, OcspResponse};
 
 use crate::ocsp::Staple;
 
-/// A staple to compare with what HAProxy holds. The caller has verified it.
+/// What of a staple is sent and compared. Outside of this module only a verified [`Staple`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StapleView<'a> {
     /// The response as the CA sent it.
-    pub der: &'a [u8],
+    pub(super) der: &'a [u8],
     /// `producedAt`.
-    pub produced_at: Timestamp,
+    pub(super) produced_at: Timestamp,
     /// `thisUpdate`.
-    pub this_update: Timestamp,
+    pub(super) this_update: Timestamp,
     /// `nextUpdate`.
-    pub next_update: Timestamp,
+    pub(super) next_update: Timestamp,
 }
 
 impl<'a> From<&'a Staple> for StapleView<'a> {

@@ -29,7 +29,7 @@ pub struct Installation<'a> {
     pub stapling: Stapling,
     /// The issuer's certificate.
     pub issuer: IssuerKnowledge<'a>,
-    /// The staple. The caller guarantees that it was verified for this certificate and issuer.
+    /// The staple, verified for this certificate and issuer.
     pub staple: StapleView<'a>,
     /// What to do about a staple in HAProxy that the CA made after this one.
     pub overwrite: OverwritePolicy,

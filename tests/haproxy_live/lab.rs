@@ -9,14 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use der::Decode;
-use haproxy_stapler::certificate::{Certificate, SerialNumber};
+use haproxy_stapler::certificate::Certificate;
 use haproxy_stapler::haproxy::{self, CertIdKey, Process, RuntimeApi, Socket, SocketError, StapleView};
+use haproxy_stapler::ocsp::{self, CertId};
 use jiff::Timestamp;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, StatusType};
 use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
-use x509_ocsp::{BasicOcspResponse, OcspResponse};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -55,19 +54,13 @@ pub struct Leaf {
 /// A response with its times.
 pub struct Staple {
     pub der: Vec<u8>,
-    produced_at: Timestamp,
     pub this_update: Timestamp,
-    next_update: Timestamp,
+    verified: ocsp::Staple,
 }
 
 impl Staple {
     pub fn view(&self) -> StapleView<'_> {
-        StapleView {
-            der: &self.der,
-            produced_at: self.produced_at,
-            this_update: self.this_update,
-            next_update: self.next_update,
-        }
+        StapleView::from(&self.verified)
     }
 }
 
@@ -113,13 +106,7 @@ impl Pki {
         params.distinguished_name.push(DnType::CommonName, name);
         let signed = params.signed_by(&key, &self.ca).unwrap();
         let certificate = Certificate::from_der(signed.der()).unwrap();
-        let ca = x509_cert::Certificate::from_der(self.ca_certificate.der()).unwrap();
-        let key_bits = ca.tbs_certificate.subject_public_key_info.subject_public_key.raw_bytes();
-        let id = CertIdKey {
-            issuer_name_hash: openssl::sha::sha1(&self.ca_certificate.x509().subject_name().to_der().unwrap()).to_vec(),
-            issuer_key_hash: openssl::sha::sha1(key_bits).to_vec(),
-            serial_number: certificate.serial_number().clone(),
-        };
+        let id = CertIdKey::from(&CertId::new(&certificate, &self.ca_certificate).unwrap());
         Leaf { certificate, pem: signed.pem(), key: key.serialize_pem(), id }
     }
 
@@ -177,14 +164,11 @@ impl Pki {
         }
         let output = command.output().expect("install OpenSSL with `apt-get install openssl`");
         let der = fs::read(at("out.der")).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-        let basic = OcspResponse::from_der(&der).unwrap().response_bytes.unwrap();
-        let basic = BasicOcspResponse::from_der(basic.response.as_bytes()).unwrap().tbs_response_data;
-        let single = &basic.responses[0];
-        let time = |time: &x509_ocsp::OcspGeneralizedTime| Timestamp::try_from(time.0.to_system_time()).unwrap();
-        assert_eq!(SerialNumber::from_bytes(single.cert_id.serial_number.as_bytes()), leaf.id.serial_number);
-        let (produced_at, this_update) = (time(&basic.produced_at), time(&single.this_update));
-        let next_update = time(single.next_update.as_ref().unwrap());
-        Staple { produced_at, this_update, next_update, der }
+        let now = haproxy_stapler::clock::Clock::system().now().wall;
+        let response = ocsp::verify(&der, &leaf.certificate, &self.ca_certificate, now).unwrap();
+        let id = CertId::new(&leaf.certificate, &self.ca_certificate).unwrap();
+        let verified = ocsp::Staple::new(response, &id, now).unwrap();
+        Staple { this_update: verified.this_update(), verified, der }
     }
 }
 
