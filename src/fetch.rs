@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use openssl::base64;
-use reqwest::Url;
 
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
 use crate::clock::{Clock, Monotonic};
 use crate::ocsp::{self, Request, Response, Staple, Unloadable, VerifyError};
 use crate::responder::{Exchange, Fault, Responder};
+use crate::uri::{host_of, is_http};
 
 /// Which HTTP method to try first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,17 +129,6 @@ impl FetchError {
             }
             Self::NothingSent => "it is asked again by itself",
         }
-    }
-}
-
-/// The host of a URL, as metrics and per-host limits know it; port included when it is not the scheme's own.
-#[must_use]
-pub fn host_of(url: &str) -> String {
-    let Ok(parsed) = Url::parse(url) else { return "invalid".to_owned() };
-    let host = parsed.host_str().unwrap_or("invalid").to_owned();
-    match parsed.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host,
     }
 }
 
@@ -286,10 +275,4 @@ pub async fn issuer<R: Responder>(
         }
     }
     outcome
-}
-
-/// Whether a URL is one this program asks: `ldap:` URLs are common in certificates of Active Directory.
-#[must_use]
-pub fn is_http(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }

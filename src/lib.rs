@@ -19,3 +19,4 @@ pub mod server;
 pub mod settings;
 pub mod status;
 pub mod store;
+pub mod uri;

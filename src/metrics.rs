@@ -8,9 +8,9 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::fetch::host_of;
 use crate::settings::Cardinality;
 use crate::status::{CertificateStatus, OcspStatus, State, Status};
+use crate::uri::host_of;
 
 const PREFIX: &str = "haproxy_stapler";
 /// From a responder next door to the total deadline.

@@ -9,10 +9,10 @@ use super::world::{HandsOff, Leaf, Peer, Served, World};
 use crate::certificate::Fingerprint;
 use crate::clock::{Moment, later};
 use crate::discovery::FileError;
-use crate::fetch;
 use crate::ocsp::Staple;
 use crate::settings::OnRevoked;
 use crate::status::{CertificateStatus, HaproxyStatus, OcspStatus, ServedStatus, StapleStatus, State, Status, Trouble};
+use crate::uri;
 
 /// More changes to the same state at once than this are said in one line.
 const MOST_LINES: usize = 20;
@@ -208,7 +208,7 @@ impl World {
     }
 
     fn judge_orphan(&self, leaf: &Leaf, why: Option<String>) -> (State, String) {
-        let findable = leaf.certificate.ca_issuers().iter().any(|url| fetch::is_http(url));
+        let findable = leaf.certificate.ca_issuers().iter().any(|url| uri::is_http(url));
         if !leaf.restored || (findable && leaf.issuer_progress.is_untried()) {
             return (State::Pending, "its issuer is being looked for".to_owned());
         }

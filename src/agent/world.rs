@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery::{Content, FileError};
-use crate::fetch::{self, Method};
+use crate::fetch::Method;
 use crate::haproxy::{Address, CertIdKey, Entry, LoadedCertificate, Process};
 use crate::ocsp::{Request, Staple};
 use crate::pem::Bundle;
 use crate::schedule::{Jitter, Life, Progress};
 use crate::settings::{OnRevoked, Override, Settings};
 use crate::status::{OcspStatus, Trouble};
+use crate::uri;
 
 /// Everything.
 #[derive(Debug)]
@@ -291,7 +292,7 @@ impl Leaf {
                 let held = self.staple.as_ref().map(life);
                 Some(self.progress.next_attempt(held, ask.jitter, refresh_interval, now))
             }
-            None if self.certificate.ca_issuers().iter().any(|url| fetch::is_http(url)) => {
+            None if self.certificate.ca_issuers().iter().any(|url| uri::is_http(url)) => {
                 let jitter = Jitter::from_hash(self.certificate.fingerprint().as_bytes());
                 Some(self.issuer_progress.next_attempt(None, jitter, refresh_interval, now))
             }
@@ -303,9 +304,9 @@ impl Leaf {
     pub(super) fn host(&self) -> String {
         let url = match &self.ask {
             Some(_) => self.responders.first(),
-            None => self.certificate.ca_issuers().iter().find(|url| fetch::is_http(url)),
+            None => self.certificate.ca_issuers().iter().find(|url| uri::is_http(url)),
         };
-        url.map(|url| fetch::host_of(url)).unwrap_or_default()
+        url.map(|url| uri::host_of(url)).unwrap_or_default()
     }
 
     /// The files beside which a `.ocsp` may stand.
@@ -429,8 +430,8 @@ fn rank(source: IssuerSource) -> u8 {
 /// The responders to ask: the certificate's own http(s) URLs in order, each replaced or dropped as the settings say.
 fn responders(certificate: &Certificate, settings: &Settings) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
-    for url in certificate.ocsp_responders().iter().filter(|url| fetch::is_http(url)) {
-        let asked = match settings.responders.find(&fetch::host_of(url)) {
+    for url in certificate.ocsp_responders().iter().filter(|url| uri::is_http(url)) {
+        let asked = match settings.responders.find(&uri::host_of(url)) {
             None => Some(url.clone()),
             Some(Override::Url(replacement)) => Some(replacement.to_string()),
             Some(Override::Off) => None,
