@@ -1,0 +1,171 @@
+//! What a finished job changes: pure folding of results into the [`World`].
+
+mod answers;
+mod disk;
+mod peers;
+
+use std::collections::BTreeSet;
+
+pub(super) use self::disk::{DiskDone, Restored};
+pub(super) use self::peers::Installed;
+use super::world::{DiskTask, HandsOff, Leaf, World, beside};
+use crate::certificate::{Fingerprint, Issuer};
+use crate::clock::{Moment, Monotonic};
+use crate::discovery;
+use crate::fetch::{IssuerError, Report};
+use crate::haproxy::{Entry, HaproxyError, Process, Survey};
+use crate::metrics::Counters;
+use crate::ocsp::Staple;
+use crate::status::{OcspStatus, Trouble};
+
+/// What a job came to.
+#[derive(Debug)]
+pub(super) enum Done {
+    Scan(discovery::Scan),
+    Disk(Vec<DiskDone>),
+    Fetch { fingerprint: Fingerprint, host: String, report: Report },
+    DownloadIssuer { fingerprint: Fingerprint, host: String, sent: Monotonic, outcome: Result<Issuer, IssuerError> },
+    Look { peer: usize, outcome: Result<Process, HaproxyError> },
+    Survey { peer: usize, outcome: Result<Survey, HaproxyError> },
+    Install { peer: usize, entries: Option<Vec<Entry>>, outcomes: Vec<(String, Installed)> },
+}
+
+/// Folds one result.
+pub(super) fn fold(world: &mut World, done: Done, counters: &Counters, now: Moment) {
+    match done {
+        Done::Scan(result) => scanned(world, result, now),
+        Done::Disk(results) => {
+            world.disk.running = false;
+            for result in results {
+                disk::disk(world, result, counters, now);
+            }
+        }
+        Done::Fetch { fingerprint, host, report } => {
+            release(world, &host);
+            answers::fetched(world, fingerprint, report, counters, now);
+        }
+        Done::DownloadIssuer { fingerprint, host, sent, outcome } => {
+            release(world, &host);
+            answers::issuer_downloaded(world, fingerprint, sent, outcome, now);
+        }
+        Done::Look { peer, outcome } => peers::looked(world, peer, outcome, counters, now),
+        Done::Survey { peer, outcome } => peers::surveyed(world, peer, outcome, now),
+        Done::Install { peer, entries, outcomes } => peers::installed(world, peer, entries, outcomes, counters, now),
+    }
+}
+
+fn release(world: &mut World, host: &str) {
+    if let Some(count) = world.in_flight.get_mut(host) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            world.in_flight.remove(host);
+        }
+    }
+}
+
+fn scanned(world: &mut World, result: discovery::Scan, now: Moment) {
+    world.scan.running = false;
+    world.scan.done_once = true;
+    world.scan.next = now.monotonic.after(world.settings.scan_interval);
+    world.scan_troubles = result.problems.iter().map(scan_trouble).collect();
+    for leaf in world.leaves.values_mut() {
+        leaf.files.clear();
+    }
+    world.files = result.files.into_iter().map(|file| (file.path, file.content)).collect();
+    let mut fresh: BTreeSet<Fingerprint> = BTreeSet::new();
+    for (path, content) in &world.files {
+        let Ok(content) = content else { continue };
+        let fingerprint = content.bundle.leaf.fingerprint();
+        let leaf = world.leaves.entry(fingerprint).or_insert_with(|| {
+            fresh.insert(fingerprint);
+            Leaf::new(content.bundle.leaf.clone(), &world.settings)
+        });
+        if let Some(issuer) = content.bundle.issuer(&content.issuer_file) {
+            leaf.accept_issuer(issuer);
+        }
+        let safe = beside(&content.bundle, &content.issuer_file, leaf.issuer.as_ref());
+        leaf.files.insert(path.clone(), safe);
+    }
+    forget_what_is_gone(world);
+    for fingerprint in fresh {
+        let Some(leaf) = world.leaves.get(&fingerprint) else { continue };
+        let files = leaf.files.keys().cloned().collect();
+        let task = DiskTask::Restore { leaf: leaf.certificate.clone(), issuer: leaf.issuer.clone(), beside: files };
+        world.disk.queue.push_back(task);
+    }
+    join(world, now);
+}
+
+fn scan_trouble(problem: &discovery::Problem) -> Trouble {
+    let remedy = "it is looked at again by itself".to_owned();
+    Trouble { kind: problem.error.kind(), detail: problem.to_string(), remedy }
+}
+
+/// Leaves that are neither on disk nor in any HAProxy are gone, and what was kept beside them is not wanted.
+fn forget_what_is_gone(world: &mut World) {
+    let loaded: BTreeSet<Fingerprint> =
+        world.peers.iter().flat_map(|peer| peer.by_fingerprint.keys()).copied().collect();
+    let gone: Vec<Fingerprint> = world
+        .leaves
+        .iter()
+        .filter(|(fingerprint, leaf)| leaf.files.is_empty() && !loaded.contains(*fingerprint))
+        .map(|(fingerprint, _)| *fingerprint)
+        .collect();
+    for fingerprint in gone {
+        let Some(leaf) = world.leaves.remove(&fingerprint) else { continue };
+        if let Some(due) = leaf.due {
+            world.agenda.remove(&(due, fingerprint));
+        }
+        let discards =
+            leaf.kept_beside.into_iter().map(|(certificate, staple)| DiskTask::Discard { certificate, staple });
+        world.disk.queue.extend(discards);
+    }
+}
+
+/// Brings together what is on disk and what is loaded: who is left alone, who is offered what.
+fn join(world: &mut World, now: Moment) {
+    let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
+    for fingerprint in fingerprints {
+        let hands_off = hands_off(world, fingerprint);
+        let Some(leaf) = world.leaves.get_mut(&fingerprint) else { continue };
+        if leaf.hands_off != hands_off || leaf.due.is_none() {
+            leaf.hands_off = hands_off;
+            world.reschedule(fingerprint, now);
+        }
+        world.offer(fingerprint, now.wall);
+        world.changed.insert(fingerprint);
+    }
+}
+
+fn hands_off(world: &World, fingerprint: Fingerprint) -> Option<HandsOff> {
+    let leaf = world.leaves.get(&fingerprint)?;
+    let mut loaded = world.peers.iter().filter(|peer| !peer.names(fingerprint).is_empty()).peekable();
+    let is_loaded = loaded.peek().is_some();
+    let native = is_loaded && loaded.all(|peer| peer.updates_natively(fingerprint));
+    let filter = &world.settings.filter;
+    let mut names: Vec<String> = world.peers.iter().flat_map(|peer| peer.names(fingerprint)).cloned().collect();
+    if names.is_empty() {
+        names.extend(leaf.files.keys().map(|path| world.settings.path_map.to_haproxy(path)));
+    }
+    let excluded = !names.is_empty() && !names.iter().any(|name| filter.matches(name));
+    if excluded { Some(HandsOff::Excluded) } else { native.then_some(HandsOff::NativeUpdate) }
+}
+
+/// A leaf has another staple or another issuer: everything that hangs on it follows.
+fn after_change(world: &mut World, fingerprint: Fingerprint, now: Moment) {
+    world.reschedule(fingerprint, now);
+    world.offer(fingerprint, now.wall);
+    world.changed.insert(fingerprint);
+}
+
+impl Leaf {
+    /// Takes a verified staple if it is no step back (promise 2). Returns whether it was taken.
+    fn adopt(&mut self, staple: &Staple, now: Moment) -> bool {
+        let better = self.serving(now.wall).is_none_or(|held| staple.supersedes(held));
+        if better {
+            self.ocsp_status = if staple.is_revoked() { OcspStatus::Revoked } else { OcspStatus::Good };
+            self.staple = Some(staple.clone());
+        }
+        better
+    }
+}

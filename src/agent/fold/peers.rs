@@ -1,0 +1,184 @@
+//! What the HAProxies said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{after_change, join};
+use crate::agent::world::{Leaf, Refused, Served, World};
+use crate::certificate::Fingerprint;
+use crate::clock::Moment;
+use crate::haproxy::{CertIdKey, Entry, HaproxyError, InstallError, LoadedCertificate, Process, Stapling, Survey};
+use crate::metrics::Counters;
+use crate::ocsp::Staple;
+use crate::status::Trouble;
+
+/// The first retry of an installation that HAProxy refused; doubles up to [`LONGEST_INSTALL_RETRY`].
+const INSTALL_RETRY: Duration = Duration::from_secs(2);
+const LONGEST_INSTALL_RETRY: Duration = Duration::from_secs(60);
+
+/// What an installation came to.
+#[derive(Debug)]
+pub(in crate::agent) enum Installed {
+    /// HAProxy serves it; whether anything was written.
+    Serves { staple: Staple, written: bool, enabled: bool },
+    /// HAProxy holds a newer one, which was verified.
+    Adopt(Staple),
+    /// HAProxy holds a newer one, which it does not let us read.
+    Newer { this_update: Timestamp, next_update: Option<Timestamp> },
+    /// HAProxy refused.
+    Refused(InstallError),
+}
+
+pub(super) fn looked(
+    world: &mut World,
+    index: usize,
+    outcome: Result<Process, HaproxyError>,
+    counters: &Counters,
+    now: Moment,
+) {
+    let Some(peer) = world.peers.get_mut(index) else { return };
+    peer.running = false;
+    match outcome {
+        Ok(process) => {
+            if peer.process.as_ref().is_none_or(|known| !process.is_same_as(known)) {
+                if peer.process.is_some() {
+                    peer.reloads += 1;
+                    counters.haproxy_reloads.with_label_values(&[peer.label().as_str()]).inc();
+                    tracing::info!(haproxy = peer.label(), pid = process.pid, "HAProxy is a new process");
+                }
+                peer.forget_what_was_served();
+                peer.next_survey = now.monotonic;
+            }
+            if peer.up != Some(true) {
+                peer.next_survey = now.monotonic;
+                peer.trouble = None;
+            }
+            peer.up = Some(true);
+            peer.process = Some(process);
+        }
+        Err(error) => {
+            peer.up = Some(false);
+            peer.trouble = Some(haproxy_trouble(&error));
+        }
+    }
+}
+
+fn haproxy_trouble(error: &HaproxyError) -> Trouble {
+    Trouble { kind: error.kind(), detail: error.to_string(), remedy: error.remedy().to_owned() }
+}
+
+pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, HaproxyError>, now: Moment) {
+    let Some(peer) = world.peers.get_mut(index) else { return };
+    peer.running = false;
+    match outcome {
+        Ok(survey) => {
+            peer.surveyed = true;
+            peer.trouble = None;
+            let known: BTreeSet<Fingerprint> = peer.by_fingerprint.keys().copied().collect();
+            peer.native = natively_updated(&survey, &world.leaves);
+            let changed: BTreeSet<String> = survey
+                .loaded
+                .iter()
+                .filter(|now| peer.loaded.get(&now.name).is_some_and(|then| then.fingerprint != now.fingerprint))
+                .map(|certificate| certificate.name.clone())
+                .collect();
+            peer.set_loaded(survey.loaded);
+            peer.entries = survey.entries;
+            let read_back = peer.read_back_again <= now.monotonic;
+            if read_back {
+                peer.read_back_again = now.monotonic.after(world.settings.refresh_interval);
+            }
+            // Somebody may have replaced a certificate at run time: what HAProxy served for it went with it.
+            let entries: Option<BTreeSet<&CertIdKey>> =
+                peer.entries.as_ref().map(|entries| entries.iter().map(|entry| &entry.id).collect());
+            let (leaves, loaded) = (&world.leaves, &peer.loaded);
+            peer.served.retain(|name, _| {
+                let certificate = loaded.get(name).filter(|loaded| loaded.stapling != Stapling::Off);
+                let key = certificate
+                    .and_then(|loaded| leaves.get(&loaded.fingerprint?))
+                    .and_then(|leaf| leaf.ask.as_ref())
+                    .map(|ask| &ask.key);
+                let entry = key.is_some_and(|key| entries.as_ref().is_none_or(|entries| entries.contains(key)));
+                entry && !changed.contains(name) && !read_back
+            });
+            if peer.by_fingerprint.keys().any(|each| !known.contains(each)) {
+                // Perhaps a file that was not looked at so far.
+                world.scan.next = now.monotonic;
+            }
+        }
+        Err(error) => peer.trouble = Some(haproxy_trouble(&error)),
+    }
+    join(world, now);
+}
+
+/// The names whose responses HAProxy fetches by itself.
+fn natively_updated(survey: &Survey, leaves: &BTreeMap<Fingerprint, Leaf>) -> BTreeSet<String> {
+    if survey.native_updates.is_empty() {
+        return BTreeSet::new();
+    }
+    let key = |loaded: &LoadedCertificate| Some(&leaves.get(&loaded.fingerprint?)?.ask.as_ref()?.key);
+    survey
+        .loaded
+        .iter()
+        .filter(|loaded| survey.is_updated_natively(&loaded.name, key(loaded)))
+        .map(|loaded| loaded.name.clone())
+        .collect()
+}
+
+pub(super) fn installed(
+    world: &mut World,
+    index: usize,
+    entries: Option<Vec<Entry>>,
+    outcomes: Vec<(String, Installed)>,
+    counters: &Counters,
+    now: Moment,
+) {
+    let Some(peer) = world.peers.get_mut(index) else { return };
+    peer.running = false;
+    peer.entries = entries;
+    let label = peer.label();
+    let mut adopted = Vec::new();
+    for (name, outcome) in outcomes {
+        match outcome {
+            Installed::Serves { staple, written, enabled } => {
+                if written {
+                    counters.staple_installs.with_label_values(&[label.as_str()]).inc();
+                }
+                if let Some(loaded) = peer.loaded.get_mut(&name).filter(|_| enabled) {
+                    loaded.stapling = Stapling::On;
+                }
+                peer.refused.remove(&name);
+                peer.pending.remove(&name);
+                peer.served.insert(name, Served::Ours(staple));
+            }
+            Installed::Adopt(staple) => {
+                peer.refused.remove(&name);
+                peer.pending.remove(&name);
+                let fingerprint = peer.loaded.get(&name).and_then(|loaded| loaded.fingerprint);
+                adopted.extend(fingerprint.map(|fingerprint| (fingerprint, staple.clone())));
+                peer.served.insert(name, Served::Ours(staple));
+            }
+            Installed::Newer { this_update, next_update } => {
+                peer.refused.remove(&name);
+                peer.pending.remove(&name);
+                peer.served.insert(name, Served::Newer { this_update, next_update });
+            }
+            Installed::Refused(error) => {
+                counters.staple_install_failures.with_label_values(&[label.as_str(), error.kind()]).inc();
+                let times = peer.refused.get(&name).map_or(0, |refused| refused.times).saturating_add(1);
+                let wait = INSTALL_RETRY.saturating_mul(1 << times.saturating_sub(1).min(5)).min(LONGEST_INSTALL_RETRY);
+                let trouble =
+                    Trouble { kind: error.kind(), detail: error.to_string(), remedy: error.remedy().to_owned() };
+                peer.refused.insert(name, Refused { trouble, times, again: now.monotonic.after(wait) });
+            }
+        }
+    }
+    for (fingerprint, staple) in adopted {
+        if let Some(leaf) = world.leaves.get_mut(&fingerprint) {
+            leaf.adopt(&staple, now);
+        }
+        after_change(world, fingerprint, now);
+    }
+}
