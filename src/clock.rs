@@ -93,6 +93,12 @@ pub fn later(at: Timestamp, by: Duration) -> Timestamp {
     at.saturating_add(signed(by)).unwrap_or(Timestamp::MAX)
 }
 
+/// `at` less `by`, saturating at the ends of what a timestamp can say.
+#[must_use]
+pub fn earlier(at: Timestamp, by: Duration) -> Timestamp {
+    at.saturating_sub(signed(by)).unwrap_or(Timestamp::MIN)
+}
+
 /// How long from `from` to `to`; zero if `to` is not later.
 #[must_use]
 pub fn between(from: Timestamp, to: Timestamp) -> Duration {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::JoinSet;
@@ -13,8 +14,8 @@ use super::plan::{Item, Job};
 use super::world::DiskTask;
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
-use crate::clock::Clock;
-use crate::discovery::Scanner;
+use crate::clock::{Clock, earlier};
+use crate::discovery::{Scanner, own_ocsp_path};
 use crate::fetch;
 use crate::haproxy::{
     self, Entry, HeldResponse, Installation, IssuerKnowledge, Outcome, OverwritePolicy, Process, RuntimeApi, StapleView,
@@ -23,6 +24,9 @@ use crate::ocsp::{self, CertId, Staple};
 use crate::responder::Responder;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError, Written};
+
+/// What the state directory holds of a certificate that is gone is kept this long: it may come back.
+const STATE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// The peers, the disk and the clock, shared with the tasks.
 #[derive(Debug)]
@@ -50,11 +54,13 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
     pub(super) fn start(&self, job: Job, jobs: &mut JoinSet<Done>) {
         let clock = self.clock;
         match job {
-            Job::Scan { also } => {
+            Job::Scan { also, kept } => {
                 let scanner = self.scanner.clone();
                 jobs.spawn_blocking(move || {
                     let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
-                    Done::Scan(scanner.scan(&also))
+                    let scan = scanner.scan(&also);
+                    let lost = kept.into_iter().filter(|path| !own_ocsp_path(path).exists()).collect();
+                    Done::Scan { scan, lost }
                 });
             }
             Job::Disk { tasks } => {
@@ -201,6 +207,7 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
             DiskDone::Kept { fingerprint, staple, written, state }
         }
         DiskTask::KeepIssuer { fingerprint, issuer } => DiskDone::Other(store.save_issuer(fingerprint, &issuer).err()),
+        DiskTask::Sweep { keep } => DiskDone::Other(store.sweep(&keep, earlier(now, STATE_LIFETIME)).err()),
         DiskTask::Discard { certificate, staple } => DiskDone::Other(store.remove_beside(&certificate, &staple).err()),
     }
 }

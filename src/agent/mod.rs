@@ -62,7 +62,16 @@ pub enum Until {
     PassDone,
 }
 
+/// A job of the agent panicked: a fault of this program. What the job held cannot be told free again, so the agent stops;
+/// whoever supervises the process starts it anew, from a warm state directory.
+#[derive(Debug, thiserror::Error)]
+#[error("a job failed, which is a fault of this program, please report it: {0}")]
+pub struct JobFailed(#[from] JoinError);
+
 /// Keeps staples fresh until told to stop.
+///
+/// # Errors
+/// When a job panicked.
 pub async fn run<R: Responder, H: RuntimeApi>(
     settings: Arc<Settings>,
     clock: Clock,
@@ -70,7 +79,7 @@ pub async fn run<R: Responder, H: RuntimeApi>(
     reports: Reports,
     until: Until,
     shutdown: CancellationToken,
-) {
+) -> Result<(), JobFailed> {
     let now = clock.now();
     let mut agent = Agent {
         world: World::new(settings.clone(), now),
@@ -93,11 +102,11 @@ pub async fn run<R: Responder, H: RuntimeApi>(
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
-            Some(done) = agent.jobs.join_next() => agent.take(done),
+            Some(done) = agent.jobs.join_next() => agent.take(done)?,
             () = clock.sleep_until(wake) => {}
         }
     }
-    agent.finish().await;
+    agent.finish().await
 }
 
 struct Agent<R, H> {
@@ -134,25 +143,20 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
     }
 
     /// Folds a finished job, and all others that finished meanwhile.
-    fn take(&mut self, first: Result<Done, JoinError>) {
+    fn take(&mut self, first: Result<Done, JoinError>) -> Result<(), JobFailed> {
         let now = self.clock.now();
         let mut next = Some(first);
         while let Some(done) = next {
-            match done {
-                Ok(done) => {
-                    self.dirty |= !matches!(done, Done::Look { outcome: Ok(_), .. })
-                        || self.world.peers.iter().any(|peer| peer.up != Some(true));
-                    if matches!(done, Done::Scan(_)) {
-                        self.reports.pulse.scan(now.monotonic);
-                    }
-                    fold::fold(&mut self.world, done, &self.reports.counters, now);
-                }
-                // A job that panicked leaves its place marked as running: the pulse of the scan stops, or the state of
-                // one certificate stands still and its age grows in the metrics. Nothing is hidden.
-                Err(error) => tracing::error!(%error, "a job failed; please report this as a bug"),
+            let done = done?;
+            // Looks come every second and rarely bring news.
+            self.dirty |= !matches!(done, Done::Look { outcome: Ok(_), .. }) || !self.world.all_peers_are_up();
+            if matches!(done, Done::Scan { .. }) {
+                self.reports.pulse.scan(now.monotonic);
             }
+            fold::fold(&mut self.world, done, &self.reports.counters, now);
             next = self.jobs.try_join_next();
         }
+        Ok(())
     }
 
     /// A pass is over when everything that was due has been tried.
@@ -175,11 +179,11 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
     }
 
     /// Lets jobs that hold a transaction or a file finish; the others are dropped.
-    async fn finish(mut self) {
+    async fn finish(mut self) -> Result<(), JobFailed> {
         let deadline = self.clock.now().monotonic.after(SHUTDOWN_GRACE);
         while self.world.disk.running || self.world.peers.iter().any(|peer| peer.running) {
             tokio::select! {
-                Some(done) = self.jobs.join_next() => self.take(done),
+                Some(done) = self.jobs.join_next() => self.take(done)?,
                 () = self.clock.sleep_until(deadline) => {
                     tracing::warn!("stopped without waiting for HAProxy or the disk any longer");
                     break;
@@ -189,10 +193,15 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
         }
         let now = self.clock.now();
         self.publish(now);
+        Ok(())
     }
 }
 
 impl World {
+    fn all_peers_are_up(&self) -> bool {
+        self.peers.iter().all(|peer| peer.up == Some(true))
+    }
+
     /// Whether everything that was due has been tried: the disk was looked at, nothing is under way or waiting, and each
     /// HAProxy has been asked and has what it can have.
     fn is_settled(&self) -> bool {

@@ -24,8 +24,8 @@ const AGENDA_LIFETIME: Duration = Duration::from_secs(30);
 /// One piece of IO to execute.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Look at the certificate files.
-    Scan { also: Vec<PathBuf> },
+    /// Look at the certificate files, and whether the `.ocsp` files beside `kept` are still there.
+    Scan { also: Vec<PathBuf>, kept: Vec<PathBuf> },
     /// Work through disk tasks, in order.
     Disk { tasks: Vec<DiskTask> },
     /// Ask the CA about a leaf.
@@ -109,7 +109,8 @@ fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
     also.dedup();
     // Files found that way stay in view.
     also.extend(world.files.keys().cloned());
-    jobs.push(Job::Scan { also });
+    let kept = world.leaves.values().flat_map(|leaf| leaf.kept_beside.keys()).cloned().collect();
+    jobs.push(Job::Scan { also, kept });
 }
 
 fn is_on_disk(leaf: Option<&Leaf>) -> bool {

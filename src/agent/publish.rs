@@ -184,7 +184,8 @@ impl World {
         let everywhere = !row.loaded_at.is_empty() && served.len() == row.loaded_at.len();
         match leaf.ocsp_status {
             OcspStatus::Revoked => {
-                let text = match (self.settings.on_revoked, everywhere) {
+                let stapled = everywhere && leaf.staple.as_ref().is_some_and(Staple::is_revoked);
+                let text = match (self.settings.on_revoked, stapled) {
                     (OnRevoked::Withhold, _) => "the CA says it is revoked; as set, that answer is not stapled",
                     (OnRevoked::Staple, true) => "the CA says it is revoked, and that answer is stapled: replace it",
                     (OnRevoked::Staple, false) => "the CA says it is revoked: replace it",

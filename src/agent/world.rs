@@ -35,6 +35,7 @@ pub(super) struct World {
     pub(super) disk: Disk,
     pub(super) scan: Scan,
     pub(super) agenda_made: Monotonic,
+    pub(super) sweep_again: Monotonic,
     pub(super) started_at: Timestamp,
     pub(super) last_pass_at: Option<Timestamp>,
     pub(super) pass_started: Option<Monotonic>,
@@ -66,6 +67,8 @@ pub(super) enum DiskTask {
     Keep { fingerprint: Fingerprint, staple: Staple, beside: Vec<PathBuf> },
     /// Keep a downloaded issuer in the state directory.
     KeepIssuer { fingerprint: Fingerprint, issuer: Issuer },
+    /// Remove from the state directory what belonged to certificates that are long gone.
+    Sweep { keep: BTreeSet<Fingerprint> },
     /// Remove a file of ours that would do harm at HAProxy's next start.
     Discard { certificate: PathBuf, staple: Staple },
 }
@@ -189,6 +192,7 @@ impl World {
             disk: Disk::default(),
             scan: Scan { running: false, next: now.monotonic, done_once: false },
             agenda_made: now.monotonic,
+            sweep_again: now.monotonic,
             started_at: now.wall,
             last_pass_at: None,
             pass_started: None,

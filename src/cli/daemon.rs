@@ -106,11 +106,14 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         "haproxy-stapler starts"
     );
     let http = tokio::spawn(server::run(listener, view, shutdown.clone().cancelled_owned()));
-    agent::run(settings.clone(), clock, peers(&settings)?, reports, Until::Stopped, shutdown).await;
+    let outcome =
+        agent::run(settings.clone(), clock, peers(&settings)?, reports, Until::Stopped, shutdown.clone()).await;
+    shutdown.cancel();
     // A client that keeps its connection open does not keep the process.
-    if let Ok(Ok(outcome)) = tokio::time::timeout(RUNTIME_GRACE, http).await {
-        outcome.context("the HTTP listener failed")?;
+    if let Ok(Ok(served)) = tokio::time::timeout(RUNTIME_GRACE, http).await {
+        served.context("the HTTP listener failed")?;
     }
+    outcome?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -65,7 +65,7 @@ fn pass(settings: Settings, deadline: Option<Duration>) -> anyhow::Result<Outcom
         let reports = daemon::reports(&settings)?;
         let status = reports.status.subscribe();
         let peers = daemon::peers(&settings)?;
-        agent::run(settings, clock, peers, reports, Until::PassDone, shutdown).await;
+        agent::run(settings, clock, peers, reports, Until::PassDone, shutdown).await?;
         let status = status.borrow().clone();
         Ok(Outcome { status, now: clock.now().wall })
     });

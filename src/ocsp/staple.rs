@@ -1,12 +1,10 @@
 //! The proof that a response may be given to HAProxy.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::loader::refusals_of_basic;
 use super::{CertId, CertStatus, Refusal, Response, SKEW, Signer, hex};
-use crate::clock::between;
+use crate::clock::{between, earlier};
 
 /// The largest response that every supported HAProxy takes: base64 of more does not fit `tune.bufsize`, and a `.ocsp`
 /// file is cut there as well.
@@ -179,7 +177,3 @@ impl PartialEq for Staple {
 }
 
 impl Eq for Staple {}
-
-fn earlier(at: Timestamp, by: Duration) -> Timestamp {
-    at.saturating_sub(by).unwrap_or(Timestamp::MIN)
-}

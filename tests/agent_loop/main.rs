@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fake_haproxy::FakeHaproxy;
-use haproxy_stapler::agent::{self, Peers, Reports, Until};
+use haproxy_stapler::agent::{self, JobFailed, Peers, Reports, Until};
 use haproxy_stapler::certificate::Certificate;
 use haproxy_stapler::clock::{Clock, Monotonic};
 use haproxy_stapler::metrics::Counters;
@@ -89,7 +89,7 @@ struct Scene {
     haproxy: FakeHaproxy,
     status: watch::Receiver<Arc<Status>>,
     shutdown: CancellationToken,
-    agent: JoinHandle<()>,
+    agent: JoinHandle<Result<(), JobFailed>>,
     settings: Arc<Settings>,
 }
 
@@ -129,7 +129,7 @@ impl Scene {
     /// The same disk and the same peers, another process.
     async fn restart(&mut self) {
         self.shutdown.cancel();
-        (&mut self.agent).await.unwrap();
+        (&mut self.agent).await.unwrap().unwrap();
         (self.agent, self.status, self.shutdown) = start(&self.settings, &self.cas, &self.haproxy);
     }
 
@@ -180,7 +180,7 @@ fn start(
     settings: &Arc<Settings>,
     cas: &Cas,
     haproxy: &FakeHaproxy,
-) -> (JoinHandle<()>, watch::Receiver<Arc<Status>>, CancellationToken) {
+) -> (JoinHandle<Result<(), JobFailed>>, watch::Receiver<Arc<Status>>, CancellationToken) {
     let shutdown = CancellationToken::new();
     let reports = Reports {
         status: watch::Sender::new(Arc::new(Status::default())),

@@ -27,6 +27,7 @@ pub(super) fn fetched(world: &mut World, fingerprint: Fingerprint, report: Repor
             leaf.method = method;
             leaf.trouble = None;
             leaf.last_success_at = Some(now.wall);
+            // The news may be older than what is held: then what is held stands.
             if leaf.adopt(&staple, now) { Attempt::Renewed } else { Attempt::Unchanged }
         }
         Ok(Answer::Unloadable { response, reason }) => {

@@ -5,6 +5,8 @@ mod disk;
 mod peers;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
 pub(super) use self::disk::{DiskDone, Restored};
 pub(super) use self::peers::Installed;
@@ -18,10 +20,13 @@ use crate::metrics::Counters;
 use crate::ocsp::Staple;
 use crate::status::{OcspStatus, Trouble};
 
+/// How often the state directory is swept.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
+
 /// What a job came to.
 #[derive(Debug)]
 pub(super) enum Done {
-    Scan(discovery::Scan),
+    Scan { scan: discovery::Scan, lost: Vec<PathBuf> },
     Disk(Vec<DiskDone>),
     Fetch { fingerprint: Fingerprint, host: String, report: Report },
     DownloadIssuer { fingerprint: Fingerprint, host: String, sent: Monotonic, outcome: Result<Issuer, IssuerError> },
@@ -33,7 +38,7 @@ pub(super) enum Done {
 /// Folds one result.
 pub(super) fn fold(world: &mut World, done: Done, counters: &Counters, now: Moment) {
     match done {
-        Done::Scan(result) => scanned(world, result, now),
+        Done::Scan { scan, lost } => scanned(world, scan, &lost, now),
         Done::Disk(results) => {
             world.disk.running = false;
             for result in results {
@@ -63,13 +68,15 @@ fn release(world: &mut World, host: &str) {
     }
 }
 
-fn scanned(world: &mut World, result: discovery::Scan, now: Moment) {
+fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Moment) {
     world.scan.running = false;
     world.scan.done_once = true;
     world.scan.next = now.monotonic.after(world.settings.scan_interval);
     world.scan_troubles = result.problems.iter().map(scan_trouble).collect();
     for leaf in world.leaves.values_mut() {
         leaf.files.clear();
+        // Somebody's deployment tidied it away: it is written again.
+        leaf.kept_beside.retain(|path, _| !lost.contains(path));
     }
     world.files = result.files.into_iter().map(|file| (file.path, file.content)).collect();
     let mut fresh: BTreeSet<Fingerprint> = BTreeSet::new();
@@ -92,6 +99,10 @@ fn scanned(world: &mut World, result: discovery::Scan, now: Moment) {
         let files = leaf.files.keys().cloned().collect();
         let task = DiskTask::Restore { leaf: leaf.certificate.clone(), issuer: leaf.issuer.clone(), beside: files };
         world.disk.queue.push_back(task);
+    }
+    if world.sweep_again <= now.monotonic {
+        world.sweep_again = now.monotonic.after(SWEEP_INTERVAL);
+        world.disk.queue.push_back(DiskTask::Sweep { keep: world.leaves.keys().copied().collect() });
     }
     join(world, now);
 }
@@ -163,9 +174,11 @@ impl Leaf {
     fn adopt(&mut self, staple: &Staple, now: Moment) -> bool {
         let better = self.serving(now.wall).is_none_or(|held| staple.supersedes(held));
         if better {
-            self.ocsp_status = if staple.is_revoked() { OcspStatus::Revoked } else { OcspStatus::Good };
             self.staple = Some(staple.clone());
         }
+        // Also where the answer brought nothing newer: an `unknown` in between is over.
+        let revoked = self.staple.as_ref().is_some_and(Staple::is_revoked);
+        self.ocsp_status = if revoked { OcspStatus::Revoked } else { OcspStatus::Good };
         better
     }
 }

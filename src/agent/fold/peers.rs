@@ -58,6 +58,8 @@ pub(super) fn looked(
             peer.up = Some(true);
             peer.process = Some(process);
         }
+        // The next connection reaches the new process.
+        Err(HaproxyError::LeavingProcess { .. }) if peer.up == Some(true) => {}
         Err(error) => {
             peer.up = Some(false);
             peer.trouble = Some(haproxy_trouble(&error));
