@@ -38,7 +38,11 @@ fn a_reload_brings_everything_back_from_memory(mode: Mode, socket: Socket) {
     let all: Vec<&Identity> = leaves.iter().collect();
     let mut haproxy = haproxy_with(&leaves, mode);
     let path = if socket == Socket::Master { haproxy.master_socket() } else { haproxy.socket() };
-    let stapler = stapler_for(&[&haproxy]).env("STAPLER_SOCKETS", path).env("STAPLER_OCSP_FILES", "never").start();
+    let stapler = stapler_for(&[&haproxy])
+        .env("STAPLER_SOCKETS", path)
+        .env("STAPLER_OCSP_FILES", "never")
+        .env("STAPLER_SCAN_INTERVAL", "1h")
+        .start();
     let before = wait_for_staples("stapled after the start", Instant::now(), &haproxy, &all);
     let asked = ca.responder.total_requests();
     for reloads in 1..=2 {

@@ -19,10 +19,10 @@ use super::{
 use crate::recorder::Recorder;
 
 /// A "certs-only" PKCS#7 message, as many CAs serve under caIssuers.
-fn pkcs7(ca: &Ca) -> Vec<u8> {
+fn pkcs7(certificates: &[&Identity]) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("chain.pem");
-    std::fs::write(&file, format!("{}{}", ca.root.pem(), ca.issuing.pem())).unwrap();
+    std::fs::write(&file, certificates.iter().map(|each| each.pem()).collect::<String>()).unwrap();
     run_well(Command::new("openssl").args(["crl2pkcs7", "-nocrl", "-outform", "DER", "-certfile"]).arg(file))
 }
 
@@ -45,13 +45,15 @@ fn every_kind_of_certificate_is_stapled_at_run_time() {
     let both_rsa = ca.known(ca.draft("both.test").key(KeyKind::Rsa).issue());
     let both_ecdsa = ca.leaf("both.test");
     let told = ca.leaf("told.test");
-    let orphan = |name: &str, file: &str, content: &[u8]| {
-        let url = ca.responder.file(file, "application/octet-stream", content);
-        ca.known(ca.draft(name).ca_issuers(&url).issue())
+    // Each below an intermediate of its own, since what is downloaded for one certificate serves all of its issuer's.
+    let orphan = |name: &str, content: fn(&Identity) -> Vec<u8>| {
+        let issuing = ca.root.intermediate(&format!("Issuer of {name}"));
+        let url = ca.responder.file(&format!("/{name}"), "application/octet-stream", &content(&issuing));
+        ca.known(issuing.leaf(name).ocsp(&ca.responder.url()).ca_issuers(&url).issue())
     };
-    let aia_der = orphan("aia-der.test", "/issuing.der", ca.issuing.der());
-    let aia_pem = orphan("aia-pem.test", "/issuing.pem", ca.issuing.pem().as_bytes());
-    let aia_pkcs7 = orphan("aia-pkcs7.test", "/issuing.p7c", &pkcs7(&ca));
+    let aia_der = orphan("aia-der.test", |issuer| issuer.der().to_vec());
+    let aia_pem = orphan("aia-pem.test", |issuer| issuer.pem().into_bytes());
+    let aia_pkcs7 = orphan("aia-pkcs7.test", |issuer| pkcs7(&[issuer.issuer(), issuer]));
     let silent = ca.issuing.leaf("silent.test").issue();
 
     let chained = [&ecdsa, &rsa, &must, &by_name, &keyed, &direct];
@@ -73,7 +75,7 @@ fn every_kind_of_certificate_is_stapled_at_run_time() {
     assert!(all.iter().all(|leaf| staple(&haproxy, leaf).is_none()), "nobody has stapled anything yet");
 
     let start = Instant::now();
-    let mut stapler = stapler_for(&[&haproxy]).start();
+    let mut stapler = stapler_for(&[&haproxy]).env("STAPLER_SCAN_INTERVAL", "1h").start();
     wait_for_staples("11 kinds of certificates stapled after the start (promised: 3 s)", start, &haproxy, &all);
     let rsa_only = || stapled_bytes_to(haproxy.port(), "both.test", "RSA-PSS+SHA256:RSA+SHA256");
     let shown_to_rsa = wait_for("the RSA half of a pair", PATIENCE, rsa_only);
@@ -102,7 +104,24 @@ fn every_kind_of_certificate_is_stapled_at_run_time() {
         assert_eq!(beside(&haproxy, &format!("{}.pem", leaf.name())), None, "HAProxy could not find its issuer");
     }
     assert_startable(&haproxy);
-    assert_eq!(ca.responder.file_requests("/issuing.pem") + ca.responder.file_requests("/issuing.p7c"), 2);
+}
+
+#[test]
+fn certificates_of_one_issuer_share_its_download() {
+    let ca = Ca::new();
+    let leaves: Vec<Identity> = (0..6).map(|number| ca.orphan(&format!("site-{number}.test"))).collect();
+    let mut builder = Haproxy::builder();
+    for leaf in &leaves {
+        builder = builder.file(&format!("{}.pem", leaf.name()), leaf.chainless_pem());
+    }
+    let haproxy = builder.start();
+    let start = Instant::now();
+    // No other look at the disk may be needed, nor any luck with the order of the answers.
+    let _stapler =
+        stapler_for(&[&haproxy]).env("STAPLER_CONCURRENCY", "4").env("STAPLER_SCAN_INTERVAL", "1h").start();
+    let all: Vec<&Identity> = leaves.iter().collect();
+    wait_for_staples("6 certificates whose issuer had to be downloaded", start, &haproxy, &all);
+    assert!((1..=4).contains(&ca.responder.file_requests("/issuing.der")));
 }
 
 #[test]
