@@ -135,13 +135,8 @@ async fn install<H: RuntimeApi>(
 }
 
 fn installation(item: &Item, overwrite: OverwritePolicy) -> Installation<'_> {
-    let issuer = match item.issuer.source() {
-        IssuerSource::Chain => IssuerKnowledge::InChain,
-        // HAProxy reads a .issuer file only beside a .ocsp: it may not know it yet.
-        IssuerSource::IssuerFile | IssuerSource::AuthorityInfoAccess => {
-            IssuerKnowledge::Told(item.issuer.certificate())
-        }
-    };
+    // HAProxy reads a .issuer file only beside a .ocsp: of one that is not in the chain it may not know yet.
+    let issuer = if item.chained { IssuerKnowledge::InChain } else { IssuerKnowledge::Told(item.issuer.certificate()) };
     Installation {
         name: &item.name,
         id: &item.id,

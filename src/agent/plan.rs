@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::world::{DiskTask, Errand, Leaf, Peer, World};
+use super::world::{Beside, DiskTask, Errand, Leaf, Peer, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;
@@ -47,6 +47,8 @@ pub(super) struct Item {
     pub(super) stapling: Stapling,
     pub(super) leaf: Certificate,
     pub(super) issuer: Issuer,
+    /// Whether HAProxy finds the issuer by itself.
+    pub(super) chained: bool,
     pub(super) id: CertIdKey,
     pub(super) staple: Staple,
 }
@@ -134,12 +136,12 @@ fn plan_keeping(world: &mut World, now: Moment) {
                 world.disk.queue.push_back(DiskTask::Keep { fingerprint, staple, beside });
             }
         }
-        // Of a file that is gone or holds another certificate now, expired, or withheld: at HAProxy's next start it
-        // would be a warning at best, and with `zero-warning` no start at all.
+        // Of a file that is gone, holds another certificate or lost its issuer, expired, or withheld: at HAProxy's next
+        // start it would be a warning at best, and with `zero-warning` or without an issuer no start at all.
         let harmful: Vec<PathBuf> = leaf
             .kept_beside
             .keys()
-            .filter(|path| installable.is_none() || !leaf.files.contains_key(*path))
+            .filter(|path| installable.is_none() || leaf.files.get(*path) != Some(&Beside::Safe))
             .cloned()
             .collect();
         for certificate in harmful {
@@ -239,6 +241,7 @@ fn items(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>, on_revoked: OnRevoke
                 stapling: loaded.stapling,
                 leaf: leaf.certificate.clone(),
                 issuer: leaf.issuer.clone()?,
+                chained: leaf.is_chained(),
                 id: leaf.ask.as_ref()?.key.clone(),
                 staple: leaf.installable(on_revoked, now.wall)?.clone(),
             })

@@ -313,6 +313,13 @@ impl Leaf {
         url.map(|url| uri::host_of(url)).unwrap_or_default()
     }
 
+    /// Whether HAProxy finds the issuer by itself. Files lose their chain, too, and what HAProxy has loaded since is not
+    /// known: it is told once too often rather than not at all.
+    pub(super) fn is_chained(&self) -> bool {
+        let in_chain = self.issuer.as_ref().is_some_and(|issuer| issuer.source() == IssuerSource::Chain);
+        in_chain && self.files.values().all(|beside| *beside == Beside::Safe)
+    }
+
     /// The files beside which a `.ocsp` may stand.
     pub(super) fn safe_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.files.iter().filter(|(_, beside)| **beside == Beside::Safe).map(|(path, _)| path)

@@ -64,7 +64,14 @@ pub fn s_client(port: u16, server_name: &str) -> Option<Seen> {
 /// # Panics
 /// When there is no TLS connection at all.
 pub fn stapled_bytes(port: u16, server_name: &str) -> Option<Vec<u8>> {
+    stapled_bytes_to(port, server_name, "ECDSA+SHA256:RSA-PSS+SHA256:RSA+SHA256")
+}
+
+/// The same for a client that understands only these signature algorithms: it decides which certificate of a pair the
+/// server shows.
+pub fn stapled_bytes_to(port: u16, server_name: &str, algorithms: &str) -> Option<Vec<u8>> {
     let mut connector = SslConnector::builder(SslMethod::tls_client()).expect("a TLS client");
+    connector.set_sigalgs_list(algorithms).expect("signature algorithms");
     connector.set_verify(SslVerifyMode::NONE);
     let mut ssl = connector.build().configure().expect("a TLS client").verify_hostname(false);
     ssl.set_status_type(StatusType::OCSP).expect("ask for the staple");

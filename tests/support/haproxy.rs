@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::process::Process;
+use super::process::{Process, run};
 use super::{PATIENCE, free_port, wait_for};
 
 /// How HAProxy runs.
@@ -226,6 +226,15 @@ impl Haproxy {
     /// Starts it again after [`Haproxy::kill`].
     pub fn start_again(&mut self) {
         self.launch(&[]);
+    }
+
+    /// Whether it would start with its files as they are now, without a single warning, and its words (`-c -dW`).
+    pub fn check(&self) -> (bool, String) {
+        let mut command = Command::new(&self.binary);
+        command.args(["-c", "-dW", "-f"]).arg(self.config_file()).current_dir(self.dir.path());
+        let output = run(&mut command);
+        let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.success(), words)
     }
 
     /// What it has written since its start.

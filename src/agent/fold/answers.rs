@@ -77,6 +77,8 @@ pub(super) fn issuer_downloaded(
         Ok(issuer) => {
             leaf.trouble = None;
             share_issuer(world, &issuer, now);
+            // If another leaf's download was faster, this one is no orphan any more and was passed over.
+            world.reschedule(fingerprint, now);
         }
         Err(error) => {
             leaf.trouble = Some(Trouble {

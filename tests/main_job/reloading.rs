@@ -1,0 +1,178 @@
+//! HAProxy comes and goes: reloads, restarts, crashes, and restarts of the program itself.
+
+use std::time::Instant;
+
+use super::support::haproxy::{Haproxy, Mode};
+use super::support::pki::Identity;
+use super::{
+    Ca, assert_accepted, assert_genuine, beside, listing, metric, say, staple, stapler_for, wait_for_staple,
+    wait_for_staples,
+};
+use crate::recorder::Recorder;
+
+/// Two certificates with their chain and one without.
+fn three(ca: &Ca) -> [Identity; 3] {
+    [ca.leaf("one.test"), ca.leaf("two.test"), ca.orphan("orphan.test")]
+}
+
+fn haproxy_with(leaves: &[Identity; 3], mode: Mode) -> Haproxy {
+    let [one, two, orphan] = leaves;
+    Haproxy::builder()
+        .mode(mode)
+        .file("one.pem", one.combined_pem())
+        .file("two.pem", two.combined_pem())
+        .file("orphan.pem", orphan.chainless_pem())
+        .start()
+}
+
+/// Which socket the program is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Socket {
+    Admin,
+    Master,
+}
+
+fn a_reload_brings_everything_back_from_memory(mode: Mode, socket: Socket) {
+    let ca = Ca::new();
+    let leaves = three(&ca);
+    let all: Vec<&Identity> = leaves.iter().collect();
+    let mut haproxy = haproxy_with(&leaves, mode);
+    let path = if socket == Socket::Master { haproxy.master_socket() } else { haproxy.socket() };
+    let stapler = stapler_for(&[&haproxy])
+        .env("STAPLER_SOCKETS", path)
+        .env("STAPLER_OCSP_FILES", "never")
+        .env("STAPLER_SCAN_INTERVAL", "1h")
+        .start();
+    let before = wait_for_staples("stapled after the start", Instant::now(), &haproxy, &all);
+    let asked = ca.responder.total_requests();
+    for reloads in 1..=2 {
+        haproxy.reload();
+        let start = Instant::now();
+        let what = format!("stapled after a reload, {mode:?}, {socket:?} socket (promised: 4 s)");
+        assert_eq!(wait_for_staples(&what, start, &haproxy, &all), before);
+        assert_eq!(f64::from(reloads), metric(&stapler, "haproxy_reloads_total"));
+    }
+    assert_accepted(&haproxy, &leaves[0], &ca.anchor());
+    assert_eq!(ca.responder.total_requests(), asked, "a reload is no reason to ask a CA");
+    assert_eq!(listing(&haproxy.certs_dir()), ["one.pem", "orphan.pem", "two.pem"], "STAPLER_OCSP_FILES=never");
+}
+
+#[test]
+fn a_reload_of_a_single_process() {
+    a_reload_brings_everything_back_from_memory(Mode::Single, Socket::Admin);
+}
+
+#[test]
+fn a_reload_by_the_master() {
+    a_reload_brings_everything_back_from_memory(Mode::MasterWorker, Socket::Admin);
+}
+
+#[test]
+fn a_reload_by_the_master_seen_through_its_own_socket() {
+    a_reload_brings_everything_back_from_memory(Mode::MasterWorker, Socket::Master);
+}
+
+#[test]
+fn files_make_the_next_start_a_stapled_one_without_the_program() {
+    let ca = Ca::new();
+    let leaves = three(&ca);
+    let [one, two, orphan] = &leaves;
+    for mode in [Mode::Single, Mode::MasterWorker] {
+        let mut haproxy = haproxy_with(&leaves, mode);
+        let mut stapler = stapler_for(&[&haproxy]).start();
+        let before = wait_for_staples("stapled after the start", Instant::now(), &haproxy, &[one, two, orphan]);
+        let on_disk = || [beside(&haproxy, "one.pem"), beside(&haproxy, "two.pem")];
+        super::wait_for("the .ocsp files", super::PATIENCE, || on_disk().iter().all(Option::is_some).then_some(()));
+        assert!(stapler.stop().success());
+        haproxy.reload();
+        assert_eq!(staple(&haproxy, one).as_ref(), before.first(), "the first handshake after a reload, {mode:?}");
+        haproxy.restart();
+        assert_eq!(staple(&haproxy, two).as_ref(), before.get(1), "the first handshake after a restart, {mode:?}");
+        assert_eq!(staple(&haproxy, orphan), None, "there is no safe place for its file");
+        assert_accepted(&haproxy, one, &ca.anchor());
+    }
+}
+
+#[test]
+fn a_haproxy_that_dies_and_returns_is_seen_and_stapled() {
+    let ca = Ca::new();
+    let leaves = three(&ca);
+    let all: Vec<&Identity> = leaves.iter().collect();
+    let mut haproxy = haproxy_with(&leaves, Mode::Single);
+    let mut stapler = stapler_for(&[&haproxy]).env("STAPLER_OCSP_FILES", "never").start();
+    let before = wait_for_staples("stapled after the start", Instant::now(), &haproxy, &all);
+    let asked = ca.responder.total_requests();
+    for (kind, remove) in [("refused", false), ("not_found", true)] {
+        haproxy.kill();
+        if remove {
+            std::fs::remove_file(haproxy.socket()).unwrap();
+        }
+        let start = Instant::now();
+        let status = stapler.wait_until("HAProxy to be missed", |status| {
+            status["haproxy"][0]["up"] == false && status["haproxy"][0]["trouble"]["kind"] == kind
+        });
+        say("a dead HAProxy is seen (promised: 2 s)", start.elapsed());
+        assert_eq!((&status["status"], stapler.get("/healthz").status), (&"degraded".into(), 200));
+        assert!(stapler.run(&["healthcheck"]).status.success());
+        let trouble = &status["haproxy"][0]["trouble"];
+        assert!(trouble["detail"].as_str().unwrap().contains("admin.sock"), "{trouble:#}");
+
+        haproxy.start_again();
+        let start = Instant::now();
+        assert_eq!(wait_for_staples("stapled after its return (promised: 4 s)", start, &haproxy, &all), before);
+        stapler.wait_until("all to be well", |status| status["status"] == "ok" && status["haproxy"][0]["up"] == true);
+    }
+    assert_eq!(ca.responder.total_requests(), asked);
+    assert_eq!(metric(&stapler, "haproxy_reloads_total"), 2.0);
+}
+
+#[test]
+fn a_program_that_starts_before_haproxy_waits_for_it() {
+    let ca = Ca::new();
+    let leaves = three(&ca);
+    let all: Vec<&Identity> = leaves.iter().collect();
+    let mut haproxy = haproxy_with(&leaves, Mode::Single);
+    haproxy.kill();
+    let mut stapler = stapler_for(&[&haproxy]).env("STAPLER_OCSP_FILES", "never").start();
+    stapler.wait_until_ready();
+    assert_eq!(stapler.status().unwrap()["states"]["unstapled"], 3);
+    haproxy.start_again();
+    wait_for_staples("stapled after HAProxy's late start", Instant::now(), &haproxy, &all);
+    assert_eq!(ca.responder.requests(&leaves[0]), 1);
+}
+
+#[test]
+fn haproxy_is_written_to_only_when_the_bytes_differ() {
+    let ca = Ca::new();
+    let leaves = three(&ca);
+    let all: Vec<&Identity> = leaves.iter().collect();
+    let haproxy = haproxy_with(&leaves, Mode::Single);
+    let can_read_back = haproxy.command("help").contains("show ssl ocsp-response");
+    let recorder = Recorder::start(&haproxy.socket());
+    let mut stapler = stapler_for(&[&haproxy]).env("STAPLER_SOCKETS", recorder.socket()).start();
+    wait_for_staples("stapled after the start", Instant::now(), &haproxy, &all);
+    stapler.wait_until_ready();
+    stapler.wait_until("/status to agree", |status| status["states"]["stapled"] == 3);
+    assert_eq!(metric(&stapler, "staple_installs_total"), 3.0);
+    let writes = recorder.writes();
+    // Three transactions of two commands each; the one that lacks its issuer needs a third.
+    assert_eq!(writes.len(), 7, "{writes:#?}");
+    let asked = ca.responder.total_requests();
+
+    stapler.stop();
+    stapler.start_again();
+    stapler.wait_until("all to be stapled", |status| status["states"]["stapled"] == 3);
+    // Several looks and scans later.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    if can_read_back {
+        assert_eq!(metric(&stapler, "staple_installs_total"), 0.0);
+        assert_eq!(recorder.writes(), writes);
+    }
+    assert_eq!(metric(&stapler, "staple_writes_total"), 0.0, "the files were right as well");
+    assert_eq!(ca.responder.total_requests(), asked);
+    let commands = recorder.commands();
+    assert!(commands.len() > writes.len() && commands.iter().all(|command| !command.contains("PRIVATE KEY")));
+    for leaf in all {
+        assert_genuine(&wait_for_staple(&haproxy, leaf), leaf);
+    }
+}
