@@ -36,7 +36,7 @@ lint: ## Formatting, clippy, documentation, shell scripts
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps
-	shellcheck scripts/setup .ci/run
+	shellcheck scripts/* .ci/run
 
 .PHONY: deny
 deny: ## Dependencies: licences, sources, no version twice without a reason (deny.toml)
@@ -52,6 +52,18 @@ advisories: ## Dependencies: known vulnerabilities, from the RustSec database on
 .PHONY: test
 test: lint deny ## Everything: lint, deny, all tests against real HAProxy, OpenSSL and curl
 	cargo test --locked
+
+# HAPROXY_BINS=path:path takes binaries of your own instead.
+.PHONY: matrix
+matrix: ## The Runtime API and the main job on HAProxy 2.2, 2.6, 2.8, 3.0, 3.2 and 3.4
+	@scripts/setup test
+	@bins="$${HAPROXY_BINS:-$$(scripts/haproxy-versions)}"; \
+	echo "HAPROXY_BINS=$$bins cargo test --test haproxy_live"; \
+	HAPROXY_BINS="$$bins" cargo test --locked --test haproxy_live; \
+	for bin in $${bins//:/ }; do \
+		echo "HAPROXY_BIN=$$bin cargo test --test main_job"; \
+		HAPROXY_BIN="$$bin" cargo test --locked --test main_job; \
+	done
 
 .PHONY: vectors
 vectors: ## Other projects' OCSP responses against their verdicts: DIR=folder of SUITE/CASE/expect.json
