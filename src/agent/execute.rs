@@ -130,8 +130,7 @@ async fn install<H: RuntimeApi>(
 
 fn installation(item: &Item, overwrite: OverwritePolicy) -> Installation<'_> {
     // HAProxy reads a .issuer file only beside a .ocsp: of one that is not in the chain it may not know yet.
-    let issuer =
-        if item.chained { IssuerKnowledge::InChain } else { IssuerKnowledge::Told(item.issuer.certificate()) };
+    let issuer = if item.chained { IssuerKnowledge::InChain } else { IssuerKnowledge::Told(item.issuer.certificate()) };
     Installation {
         name: &item.name,
         id: &item.id,
