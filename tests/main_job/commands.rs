@@ -11,9 +11,7 @@ use super::support::haproxy::Haproxy;
 use super::support::responder::Behaviour;
 use super::support::stapler::{Builder, Stapler, certificate};
 use super::support::{PATIENCE, wait_for};
-use super::{
-    Ca, PROGRAM, assert_accepted, assert_genuine, listing, say, staple, stapler_for, state, wait_for_staple,
-};
+use super::{Ca, PROGRAM, assert_accepted, assert_genuine, listing, say, staple, stapler_for, state, wait_for_staple};
 use crate::recorder::Recorder;
 
 fn text(bytes: &[u8]) -> String {
@@ -91,19 +89,16 @@ fn once_staples_everything_and_says_so() {
     let can_read_back = haproxy.command("help").contains("show ssl ocsp-response");
     let recorder = Recorder::start(&haproxy.socket());
     let state_dir = haproxy.socket().with_file_name("state");
-    let stapler = stapler_for(&[&haproxy])
-        .env("STAPLER_SOCKETS", recorder.socket())
-        .env("STAPLER_STATE_DIR", &state_dir);
+    let stapler =
+        stapler_for(&[&haproxy]).env("STAPLER_SOCKETS", recorder.socket()).env("STAPLER_STATE_DIR", &state_dir);
     let start = Instant::now();
     let first = stapler.run(&["once"]);
     say("`once`, with two certificates to staple", start.elapsed());
     assert_code(&first, 0);
     let table = text(&first.stdout);
-    for (name, state, status) in [
-        ("good.pem", "stapled", "good"),
-        ("orphan.pem", "stapled", "good"),
-        ("plain.pem", "no_responder", "none"),
-    ] {
+    for (name, state, status) in
+        [("good.pem", "stapled", "good"), ("orphan.pem", "stapled", "good"), ("plain.pem", "no_responder", "none")]
+    {
         let columns: Vec<&str> = line(&table, name).split_whitespace().collect();
         assert_eq!(columns[1..3], [state, status], "{table}");
     }
@@ -145,7 +140,7 @@ fn once_fails_with_the_reason_in_the_table() {
         .map(|name| line(&table, name).split_whitespace().nth(1).unwrap());
     assert_eq!(states, ["unstapled", "unstapled", "no_issuer", "stapled"], "{table}");
     assert!(line(&table, "refused.pem").contains("unauthorized"), "{table}");
-    assert!(line(&table, "hung.pem").contains("no whole answer within 1.0s"), "{table}");
+    assert!(line(&table, "hung.pem").contains("no whole answer within 1.0 s"), "{table}");
     assert!(line(&table, "alone.pem").contains(".issuer"), "{table}");
     assert_accepted(&haproxy, &good, &ca.anchor());
 

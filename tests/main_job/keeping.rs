@@ -62,10 +62,8 @@ fn a_warm_start_needs_no_ca() {
 fn what_was_kept_is_verified_before_it_is_used_again() {
     let ca = Ca::new();
     let (leaf, other) = (ca.leaf("leaf.test"), ca.leaf("other.test"));
-    let haproxy = Haproxy::builder()
-        .file("leaf.pem", leaf.combined_pem())
-        .file("other.pem", other.combined_pem())
-        .start();
+    let haproxy =
+        Haproxy::builder().file("leaf.pem", leaf.combined_pem()).file("other.pem", other.combined_pem()).start();
     let mut stapler = stapler_for(&[&haproxy]).start();
     let before = wait_for_staples("stapled after the start", Instant::now(), &haproxy, &[&leaf, &other]);
     wait_for("two kept staples", PATIENCE, || (listing(&stapler.state_dir()).len() == 2).then_some(()));

@@ -117,8 +117,7 @@ fn certificates_of_one_issuer_share_its_download() {
     let haproxy = builder.start();
     let start = Instant::now();
     // No other look at the disk may be needed, nor any luck with the order of the answers.
-    let _stapler =
-        stapler_for(&[&haproxy]).env("STAPLER_CONCURRENCY", "4").env("STAPLER_SCAN_INTERVAL", "1h").start();
+    let _stapler = stapler_for(&[&haproxy]).env("STAPLER_CONCURRENCY", "4").env("STAPLER_SCAN_INTERVAL", "1h").start();
     let all: Vec<&Identity> = leaves.iter().collect();
     wait_for_staples("6 certificates whose issuer had to be downloaded", start, &haproxy, &all);
     assert!((1..=4).contains(&ca.responder.file_requests("/issuing.der")));
@@ -143,8 +142,7 @@ fn a_hung_responder_delays_nobody_else_and_is_asked_again() {
     }
     let haproxy = builder.start();
     let start = Instant::now();
-    let mut stapler =
-        stapler_for(&[&haproxy]).env("STAPLER_CONCURRENCY", "2").env("STAPLER_TIMEOUT", "3s").start();
+    let mut stapler = stapler_for(&[&haproxy]).env("STAPLER_CONCURRENCY", "2").env("STAPLER_TIMEOUT", "3s").start();
     let leaves: Vec<&Identity> = good.iter().collect();
     wait_for_staples("4 certificates stapled beside 9 that hang (promised: 3 s)", start, &haproxy, &leaves);
     assert!(start.elapsed() < Duration::from_secs(3), "they waited for the deadline of others");
@@ -206,10 +204,8 @@ fn a_transaction_of_somebody_else_is_left_alone() {
     let ca = Ca::new();
     for end in ["commit", "abort"] {
         let (theirs, ours) = (ca.leaf("theirs.test"), ca.leaf("ours.test"));
-        let haproxy = Haproxy::builder()
-            .file("theirs.pem", theirs.combined_pem())
-            .file("ours.pem", ours.combined_pem())
-            .start();
+        let haproxy =
+            Haproxy::builder().file("theirs.pem", theirs.combined_pem()).file("ours.pem", ours.combined_pem()).start();
         let renewed = ca.known(ca.draft("theirs.test").issue());
         let path = haproxy.certificate("theirs.pem");
         let name = path.display();
