@@ -72,7 +72,7 @@ pub enum Fault {
         reason: String,
     },
     /// No whole answer in time.
-    #[error("'{url}' gave no whole answer within {deadline:.1?}")]
+    #[error("'{url}' gave no whole answer within {:.1} s", .deadline.as_secs_f64())]
     Timeout {
         /// What was asked.
         url: String,

@@ -140,7 +140,7 @@ fn once_fails_with_the_reason_in_the_table() {
         .map(|name| line(&table, name).split_whitespace().nth(1).unwrap());
     assert_eq!(states, ["unstapled", "unstapled", "no_issuer", "stapled"], "{table}");
     assert!(line(&table, "refused.pem").contains("unauthorized"), "{table}");
-    assert!(line(&table, "hung.pem").contains("no whole answer within 1.0s"), "{table}");
+    assert!(line(&table, "hung.pem").contains("no whole answer within 1.0 s"), "{table}");
     assert!(line(&table, "alone.pem").contains(".issuer"), "{table}");
     assert_accepted(&haproxy, &good, &ca.anchor());
 

@@ -6,6 +6,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,
     reason = "a test in real time"
@@ -129,12 +130,10 @@ fn state<'a>(status: &'a Value, name: &str) -> &'a str {
     certificate(status, name).and_then(|entry| entry["state"].as_str()).unwrap_or("absent")
 }
 
+/// The entry of one certificate in `/status`, once it is in this state.
 fn wait_for_state(stapler: &mut Stapler, name: &str, wanted: &str) -> Value {
-    let mut last = Value::Null;
-    let what = format!("{name} to be {wanted}");
-    let status = stapler.wait_until(&what, |status| state(status, name) == wanted);
-    std::mem::swap(&mut last, certificate(&status, name).map(Value::clone).as_mut().unwrap());
-    last
+    let status = stapler.wait_until(&format!("{name} to be {wanted}"), |status| state(status, name) == wanted);
+    certificate(&status, name).cloned().unwrap_or_default()
 }
 
 /// The sum of all series of a metric.
