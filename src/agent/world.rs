@@ -11,7 +11,7 @@ use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery::{Content, FileError};
 use crate::fetch::Method;
-use crate::haproxy::{Address, CertIdKey, Entry, LoadedCertificate, Process};
+use crate::haproxy::{Address, CertIdKey, Entry, LoadedCertificate, LoadedStatus, Process};
 use crate::ocsp::{Request, Staple};
 use crate::pem::Bundle;
 use crate::schedule::{Jitter, Life, Progress};
@@ -366,17 +366,42 @@ impl Peer {
 
     /// Takes note of what is loaded.
     pub(super) fn set_loaded(&mut self, loaded: Vec<LoadedCertificate>) {
-        self.by_fingerprint.clear();
-        for certificate in &loaded {
-            if let Some(fingerprint) = certificate.fingerprint {
-                self.by_fingerprint.entry(fingerprint).or_default().push(certificate.name.clone());
+        let before = std::mem::take(&mut self.loaded);
+        for mut certificate in loaded {
+            if certificate.status == LoadedStatus::NotShown {
+                certificate.fingerprint = before.get(&certificate.name).and_then(|known| known.fingerprint);
             }
+            self.loaded.insert(certificate.name.clone(), certificate);
         }
-        self.loaded = loaded.into_iter().map(|certificate| (certificate.name.clone(), certificate)).collect();
+        self.index();
         let loaded = &self.loaded;
         self.served.retain(|name, _| loaded.contains_key(name));
         self.refused.retain(|name, _| loaded.contains_key(name));
         self.pending.retain(|name| loaded.contains_key(name));
+    }
+
+    /// HAProxy 2.2 shows nothing of the parts of a bundle. What is on disk under their names when they are first seen
+    /// in a process is taken for what it loaded.
+    pub(super) fn assume(&mut self, on_disk: impl Fn(&str) -> Option<Fingerprint>) {
+        let mut assumed = false;
+        for (name, certificate) in &mut self.loaded {
+            if certificate.status == LoadedStatus::NotShown && certificate.fingerprint.is_none() {
+                certificate.fingerprint = on_disk(name);
+                assumed |= certificate.fingerprint.is_some();
+            }
+        }
+        if assumed {
+            self.index();
+        }
+    }
+
+    fn index(&mut self) {
+        self.by_fingerprint.clear();
+        for certificate in self.loaded.values() {
+            if let Some(fingerprint) = certificate.fingerprint {
+                self.by_fingerprint.entry(fingerprint).or_default().push(certificate.name.clone());
+            }
+        }
     }
 
     /// A new process knows nothing of what the old one was told.
@@ -385,6 +410,10 @@ impl Peer {
         self.refused.clear();
         self.pending.clear();
         self.entries = None;
+        for certificate in self.loaded.values_mut().filter(|each| each.status == LoadedStatus::NotShown) {
+            certificate.fingerprint = None;
+        }
+        self.index();
     }
 
     fn offer(&mut self, fingerprint: Fingerprint, staple: Option<&Staple>) {

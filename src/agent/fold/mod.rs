@@ -135,6 +135,13 @@ fn forget_what_is_gone(world: &mut World) {
 
 /// Brings together what is on disk and what is loaded: who is left alone, who is offered what.
 fn join(world: &mut World, now: Moment) {
+    let (files, path_map) = (&world.files, &world.settings.path_map);
+    for peer in &mut world.peers {
+        peer.assume(|name| {
+            let content = files.get(&path_map.to_own(name))?.as_ref().ok()?;
+            Some(content.bundle.leaf.fingerprint())
+        });
+    }
     let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
     for fingerprint in fingerprints {
         let hands_off = hands_off(world, fingerprint);
