@@ -81,7 +81,8 @@ pub fn wait_for_state(stapler: &mut Stapler, name: &str, state: &str) -> Value {
 
 /// Waits until the looks at the disk and at HAProxy that are due now are over, and some more.
 pub fn wait_for_passes(stapler: &mut Stapler, more: u32) {
-    let passes = |stapler: &Stapler| metric(&stapler.get("/metrics").text(), "haproxy_stapler_passes_total").unwrap_or(0.0);
+    let passes =
+        |stapler: &Stapler| metric(&stapler.get("/metrics").text(), "haproxy_stapler_passes_total").unwrap_or(0.0);
     let wanted = passes(stapler) + f64::from(more);
     wait_for("more passes", PATIENCE, || (passes(stapler) >= wanted).then_some(()));
 }
