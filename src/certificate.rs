@@ -335,9 +335,9 @@ fn distinguished_name(name: &X509NameRef) -> String {
     attributes.join(", ")
 }
 
-/// The first reason in OpenSSL's error stack: the others are places in its source.
+/// The first reason in OpenSSL's error stack: the later ones only say which part of it was told.
 pub(crate) fn openssl_reason(stack: &openssl::error::ErrorStack) -> String {
-    stack.errors().iter().rev().find_map(|error| error.reason()).unwrap_or("refused without a reason").to_owned()
+    stack.errors().iter().find_map(|error| error.reason()).unwrap_or("refused without a reason").to_owned()
 }
 
 fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {

@@ -217,7 +217,7 @@ impl Pass<'_> {
             let path = directory.join(name);
             let content = match self.read(&path, LARGEST_CERTIFICATE_FILE) {
                 Ok(Reading::Certificate(content)) => Ok(content),
-                Ok(Reading::Text(_)) if is_named_like_a_certificate(&path) => Err(FileError::NoCertificate),
+                Ok(Reading::Text(list)) if is_named_like_a_certificate(&path) => Err(no_certificate(&list)),
                 Err(FileError::NotAFile) | Ok(Reading::OtherPem | Reading::Text(_)) => continue,
                 Ok(Reading::Broken(error)) | Err(error) => Err(error),
             };
@@ -257,7 +257,8 @@ impl Pass<'_> {
     fn named(&mut self, path: PathBuf) {
         let content = match self.read(&path, LARGEST_CERTIFICATE_FILE) {
             Ok(Reading::Certificate(content)) => Ok(content),
-            Ok(Reading::OtherPem | Reading::Text(_)) => Err(FileError::NoCertificate),
+            Ok(Reading::OtherPem) => Err(FileError::NoCertificate),
+            Ok(Reading::Text(list)) => Err(no_certificate(&list)),
             Ok(Reading::Broken(error)) | Err(error) => Err(error),
         };
         self.files.insert(path, content);
@@ -314,6 +315,11 @@ impl Pass<'_> {
         }
         Ok(reading)
     }
+}
+
+/// Text that was to be a certificate.
+fn no_certificate(text: &CrtList) -> FileError {
+    if *text == CrtList::default() { FileError::Empty } else { FileError::NoCertificate }
 }
 
 fn unreadable(error: &FileError) -> ProblemError {

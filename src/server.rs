@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State as Extract;
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -22,6 +23,13 @@ const MOST_IN_HEALTHZ: usize = 100;
 /// `/readyz` turns ready after this even when the first pass is not done: a CA that is down must not keep HAProxy from
 /// starting.
 const READY_ANYWAY: Duration = Duration::from_secs(30);
+
+/// Where everything is.
+const PATHS: &str = "/status   every certificate, as JSON
+/healthz  the same in brief, worst first
+/readyz   whether the first pass is done
+/metrics  for Prometheus
+";
 
 /// What the handlers read.
 #[derive(Clone, Debug)]
@@ -55,6 +63,8 @@ pub async fn run(
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
+        .fallback(async || (StatusCode::NOT_FOUND, format!("no such path\n\n{PATHS}")))
+        .layer(map_response(no_store))
         .with_state(view);
     axum::serve(listener, routes).with_graceful_shutdown(shutdown).await
 }
@@ -70,7 +80,7 @@ impl View {
         // Stuck is the one thing a restart of this container may cure; a CA that is down is not.
         let code = if health == Health::Stuck { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
         let body = status.to_json(health, most, self.clock.now().wall).to_string();
-        (code, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
+        (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
 }
 
@@ -107,6 +117,12 @@ async fn metrics_text(Extract(view): Extract<View>) -> Response {
 }
 
 /// Where everything is; the status page for people takes this place in a later version.
-async fn index() -> &'static str {
-    "haproxy-stapler\n\n/status   every certificate, as JSON\n/healthz  the same in brief, worst first\n/readyz   whether the first pass is done\n/metrics  for Prometheus\n"
+async fn index() -> String {
+    format!("haproxy-stapler\n\n{PATHS}")
+}
+
+/// Every answer is about this moment only.
+async fn no_store(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }

@@ -4,6 +4,7 @@
 //! computed from the reader's own `now`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -139,6 +140,18 @@ pub struct Trouble {
     pub detail: String,
     /// What to do about it.
     pub remedy: String,
+}
+
+/// Two sentences for a person: what happened, what to do.
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.detail.trim_end_matches('.'))?;
+        let mut remedy = self.remedy.trim_end_matches('.').chars();
+        match remedy.next() {
+            Some(first) => write!(f, ". {}{}", first.to_uppercase(), remedy.as_str()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The verified staple in hand.

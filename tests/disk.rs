@@ -5,8 +5,8 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 
 use haproxy_stapler::certificate::{Certificate, Fingerprint};
 use haproxy_stapler::discovery::{CertificateFile, FileError, ProblemError, Scanner, own_ocsp_path};
@@ -18,6 +18,7 @@ mod support;
 
 use support::pki::Identity;
 use support::response::Response;
+use support::volume::{Volume, must_succeed};
 
 /// Two staples that a CA made one after the other.
 fn old_and_new() -> (Staple, Staple) {
@@ -32,56 +33,6 @@ fn old_and_new() -> (Staple, Staple) {
         Staple::new(response, &CertId::new(&certificate, &issuer).unwrap(), now).unwrap()
     };
     (staple(2), staple(1))
-}
-
-/// A small volume, unmounted when dropped.
-struct Volume {
-    directory: tempfile::TempDir,
-}
-
-impl Volume {
-    fn new() -> Self {
-        let volume = Self { directory: tempfile::tempdir().unwrap() };
-        volume.mount(&["-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
-        volume
-    }
-
-    fn mount(&self, arguments: &[&str]) {
-        let output = Command::new("mount").args(arguments).arg(self.directory.path()).output();
-        must_succeed("mount a tmpfs; run this test as root, in a container with CAP_SYS_ADMIN", output);
-    }
-
-    fn set(&self, mode: &str) {
-        self.mount(&["-o", &format!("remount,{mode}")]);
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn fill(&self) {
-        // The last page may be written in part, so the failure is told by the error, not by the size.
-        fs::write(self.path("ballast"), [0; 128 * 1024]).unwrap_err();
-    }
-
-    fn names(&self, directory: &str) -> Vec<String> {
-        let entries = fs::read_dir(self.path(directory)).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Volume {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.directory.path()).output();
-    }
-}
-
-fn must_succeed(what: &str, output: std::io::Result<Output>) -> Output {
-    let output = output.unwrap_or_else(|error| panic!("cannot {what}: {error}"));
-    assert!(output.status.success(), "cannot {what}: {}", String::from_utf8_lossy(&output.stderr));
-    output
 }
 
 fn fingerprint(number: u8) -> Fingerprint {
@@ -112,7 +63,7 @@ fn a_full_disk_costs_the_write_and_nothing_that_was_there() {
     assert_eq!(volume.names(""), ["a.pem", "a.pem.ocsp", "ballast", "state"]);
     assert_eq!(volume.names("state"), [format!("{}.ocsp", fingerprint(1))]);
 
-    fs::remove_file(volume.path("ballast")).unwrap();
+    volume.empty();
     assert_eq!(store.save(fingerprint(1), &new).unwrap(), Written::Replaced);
     assert_eq!(store.keep_beside(&certificate, &new).unwrap(), Written::Replaced);
 }

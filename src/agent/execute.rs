@@ -201,9 +201,14 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
                 .collect();
             DiskDone::Kept { fingerprint, staple, written, state }
         }
-        DiskTask::KeepIssuer { fingerprint, issuer } => DiskDone::Other(store.save_issuer(fingerprint, &issuer).err()),
-        DiskTask::Sweep { keep } => DiskDone::Other(store.sweep(&keep, earlier(now, STATE_LIFETIME)).err()),
-        DiskTask::Discard { certificate, staple } => DiskDone::Other(store.remove_beside(&certificate, &staple).err()),
+        DiskTask::Sweep { keep } => DiskDone::Swept(store.sweep(&keep, earlier(now, STATE_LIFETIME)).err()),
+        DiskTask::KeepIssuer { fingerprint, issuer } => {
+            DiskDone::IssuerKept { fingerprint, error: store.save_issuer(fingerprint, &issuer).err() }
+        }
+        DiskTask::Discard { fingerprint, certificate, staple } => {
+            let error = store.remove_beside(&certificate, &staple).err();
+            DiskDone::Discarded { fingerprint, certificate, staple, error }
+        }
     }
 }
 

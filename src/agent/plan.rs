@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::world::{Beside, DiskTask, Errand, Leaf, Peer, World};
-use crate::certificate::{Certificate, Fingerprint, Issuer};
+use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;
 use crate::haproxy::{CertIdKey, Entry, Process, Stapling};
@@ -136,6 +136,11 @@ fn plan_keeping(world: &mut World, now: Moment) {
                 world.disk.queue.push_back(DiskTask::Keep { fingerprint, staple, beside });
             }
         }
+        let downloaded = leaf.issuer.clone().filter(|issuer| issuer.source() == IssuerSource::AuthorityInfoAccess);
+        if let Some(issuer) = downloaded.filter(|_| !leaf.kept_issuer) {
+            leaf.kept_issuer = true;
+            world.disk.queue.push_back(DiskTask::KeepIssuer { fingerprint, issuer });
+        }
         // Of a file that is gone, holds another certificate or lost its issuer, expired, or withheld: at HAProxy's next
         // start it would be a warning at best, and with `zero-warning` or without an issuer no start at all.
         let harmful: Vec<PathBuf> = leaf
@@ -146,7 +151,7 @@ fn plan_keeping(world: &mut World, now: Moment) {
             .collect();
         for certificate in harmful {
             let staple = leaf.kept_beside.remove(&certificate);
-            world.disk.queue.extend(staple.map(|staple| DiskTask::Discard { certificate, staple }));
+            world.disk.queue.extend(staple.map(|staple| DiskTask::Discard { fingerprint, certificate, staple }));
         }
     }
 }

@@ -36,7 +36,13 @@ impl World {
             rows.iter().filter(|(_, row)| row.unreadable.is_some()).map(|(name, _)| name).collect();
         let haproxy = self.peers.iter().map(|peer| self.haproxy_status(peer, &unread, now.wall)).collect();
         let certificates = rows.iter().map(|(name, row)| self.certificate_status(name, row, now)).collect();
-        let troubles = self.scan_troubles.iter().chain(self.disk.troubles.values()).cloned().collect();
+        // A full disk is one trouble, however many files it did not take.
+        let mut troubles: Vec<Trouble> = self.scan_troubles.clone();
+        for trouble in self.disk.troubles.values() {
+            if !troubles.contains(trouble) {
+                troubles.push(trouble.clone());
+            }
+        }
         Status {
             started_at: Some(self.started_at),
             last_pass_at: self.last_pass_at,
@@ -136,7 +142,11 @@ impl World {
         CertificateStatus {
             certificate: name.to_owned(),
             state,
-            ocsp_status: leaf.ocsp_status,
+            ocsp_status: match leaf.ocsp_status {
+                // Nothing reads as good that nobody could check by now.
+                OcspStatus::Good if served.is_empty() && leaf.serving(now.wall).is_none() => OcspStatus::None,
+                known => known,
+            },
             detail,
             trouble,
             files: row.files.clone(),
@@ -170,13 +180,20 @@ impl World {
             None => {}
         }
         if leaf.certificate.not_after() < now.wall {
-            return (State::Expired, format!("the certificate itself ended at {}", leaf.certificate.not_after()));
+            let ended = leaf.certificate.not_after();
+            return (State::Expired, format!("the certificate itself ended at {ended}: renew it"));
         }
         if row.loaded_at.is_empty() && self.peers.iter().any(|peer| peer.surveyed) {
             return (State::NotLoaded, "on disk, but no HAProxy has loaded it".to_owned());
         }
         if leaf.responders.is_empty() {
-            return (State::NoResponder, "it names no OCSP responder: there is nothing to staple".to_owned());
+            let named = leaf.certificate.ocsp_responders();
+            let text = match (named.first(), named.iter().any(|url| uri::is_http(url))) {
+                (None, _) => "it names no OCSP responder: there is nothing to staple".to_owned(),
+                (Some(_), true) => "its OCSP responder is switched off by STAPLER_RESPONDERS".to_owned(),
+                (Some(url), false) => format!("it names no OCSP responder that can be asked over HTTP, only '{url}'"),
+            };
+            return (State::NoResponder, text);
         }
         if leaf.issuer.is_none() {
             return self.judge_orphan(leaf, why());
@@ -314,6 +331,8 @@ pub(super) struct Transitions {
     certificates: BTreeMap<String, State>,
     haproxies: BTreeMap<String, (Option<bool>, Option<&'static str>)>,
     troubles: BTreeSet<String>,
+    unmatched: BTreeMap<String, BTreeSet<String>>,
+    last_pass_at: Option<Timestamp>,
 }
 
 impl Transitions {
@@ -329,7 +348,7 @@ impl Transitions {
             let name = &haproxy.haproxy;
             match &haproxy.trouble {
                 Some(trouble) => {
-                    tracing::warn!(haproxy = name, reason = trouble.kind, "{}; {}", trouble.detail, trouble.remedy)
+                    tracing::warn!(haproxy = name, reason = trouble.kind, "{trouble}");
                 }
                 None => {
                     let version = haproxy.version.as_deref().unwrap_or_default();
@@ -339,12 +358,34 @@ impl Transitions {
         }
         let now: BTreeSet<String> = status.troubles.iter().map(|trouble| trouble.detail.clone()).collect();
         for trouble in status.troubles.iter().filter(|trouble| !self.troubles.contains(&trouble.detail)) {
-            tracing::warn!(reason = trouble.kind, "{}; {}", trouble.detail, trouble.remedy);
+            tracing::warn!(reason = trouble.kind, "{trouble}");
         }
         for healed in self.troubles.difference(&now) {
             tracing::info!("no longer: {healed}");
         }
         self.troubles = now;
+        // In the middle of a pass a file may just not have been read yet.
+        if self.last_pass_at != status.last_pass_at {
+            self.last_pass_at = status.last_pass_at;
+            self.log_unmatched(status);
+        }
+    }
+
+    /// The commonest mistake with two containers: HAProxy has a certificate whose file this one does not see.
+    fn log_unmatched(&mut self, status: &Status) {
+        for haproxy in &status.haproxy {
+            let now: BTreeSet<String> = haproxy.unmatched.iter().cloned().collect();
+            let before = self.unmatched.insert(haproxy.haproxy.clone(), now.clone()).unwrap_or_default();
+            let new: Vec<&str> = now.difference(&before).map(String::as_str).collect();
+            if let Some((first, others)) = new.split_first() {
+                let more = if others.is_empty() { String::new() } else { format!(" and {} others", others.len()) };
+                tracing::warn!(
+                    haproxy = haproxy.haproxy,
+                    "HAProxy serves '{first}'{more}, and no file found here holds it, so it is not stapled. Mount its \
+                     directory and name it in STAPLER_CERTS, or set STAPLER_PATH_MAP"
+                );
+            }
+        }
     }
 
     fn log_certificates(&mut self, status: &Arc<Status>) {
@@ -367,9 +408,10 @@ impl Transitions {
             for certificate in certificates.iter().take(MOST_LINES) {
                 let (name, detail) = (&certificate.certificate, &certificate.detail);
                 if state.is_trouble() {
-                    let remedy =
-                        certificate.trouble.as_ref().map(|trouble| trouble.remedy.as_str()).unwrap_or_default();
-                    tracing::warn!(certificate = name, state = state.label(), remedy, "{detail}");
+                    let reason = certificate.trouble.as_ref().map(|trouble| trouble.kind);
+                    let remedy = certificate.trouble.as_ref().map(|trouble| trouble.remedy.clone()).unwrap_or_default();
+                    let message = Trouble { kind: state.label(), detail: detail.clone(), remedy };
+                    tracing::warn!(certificate = name, state = state.label(), reason, "{message}");
                 } else {
                     tracing::info!(certificate = name, state = state.label(), "{detail}");
                 }

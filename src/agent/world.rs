@@ -45,6 +45,8 @@ pub(super) struct World {
 #[derive(Debug)]
 pub(super) struct Scan {
     pub(super) running: bool,
+    /// Something was learnt while one was running: it may have come too late for it.
+    pub(super) again: bool,
     pub(super) next: Monotonic,
     pub(super) done_once: bool,
 }
@@ -54,8 +56,21 @@ pub(super) struct Scan {
 pub(super) struct Disk {
     pub(super) queue: VecDeque<DiskTask>,
     pub(super) running: bool,
-    /// What is wrong with it, by the place: said once, gone when a write succeeds there.
-    pub(super) troubles: BTreeMap<PathBuf, Trouble>,
+    /// What is wrong with it, by what could not be done: gone when that succeeds or is not wanted any more.
+    pub(super) troubles: BTreeMap<Kept, Trouble>,
+}
+
+/// What this program has on disk.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kept {
+    /// The staple of a leaf, in the state directory.
+    Staple(Fingerprint),
+    /// The downloaded issuer of a leaf, in the state directory.
+    Issuer(Fingerprint),
+    /// The `.ocsp` file beside this certificate.
+    Beside(PathBuf),
+    /// The state directory as a whole.
+    Directory,
 }
 
 /// One thing to do on disk.
@@ -70,7 +85,7 @@ pub(super) enum DiskTask {
     /// Remove from the state directory what belonged to certificates that are long gone.
     Sweep { keep: BTreeSet<Fingerprint> },
     /// Remove a file of ours that would do harm at HAProxy's next start.
-    Discard { certificate: PathBuf, staple: Staple },
+    Discard { fingerprint: Fingerprint, certificate: PathBuf, staple: Staple },
 }
 
 /// One leaf certificate, whatever files and HAProxies it is in.
@@ -95,6 +110,7 @@ pub(super) struct Leaf {
     pub(super) files: BTreeMap<PathBuf, Beside>,
     /// What was kept where, as far as this process knows.
     pub(super) kept: Option<Staple>,
+    pub(super) kept_issuer: bool,
     pub(super) kept_beside: BTreeMap<PathBuf, Staple>,
     /// Whether the settings leave it out or HAProxy updates it by itself, everywhere it is.
     pub(super) hands_off: Option<HandsOff>,
@@ -190,7 +206,7 @@ impl World {
             in_flight: BTreeMap::new(),
             changed: BTreeSet::new(),
             disk: Disk::default(),
-            scan: Scan { running: false, next: now.monotonic, done_once: false },
+            scan: Scan { running: false, again: false, next: now.monotonic, done_once: false },
             agenda_made: now.monotonic,
             sweep_again: now.monotonic,
             started_at: now.wall,
@@ -247,6 +263,7 @@ impl Leaf {
             last_success_at: None,
             files: BTreeMap::new(),
             kept: None,
+            kept_issuer: false,
             kept_beside: BTreeMap::new(),
             hands_off: None,
         }

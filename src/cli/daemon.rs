@@ -1,11 +1,12 @@
 //! `run`, and `healthcheck` which asks it.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use haproxy_stapler::agent::{self, Peers, Reports, Until};
 use haproxy_stapler::clock::Clock;
 use haproxy_stapler::haproxy::Socket;
@@ -87,9 +88,9 @@ pub(super) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
     let clock = Clock::system();
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("cannot listen on STAPLER_LISTEN={}", settings.listen))?;
+    let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+        anyhow!("cannot listen on STAPLER_LISTEN={}: {error}; {}", settings.listen, instead(&error))
+    })?;
     let shutdown = shutdown_on_signal()?;
     let reports = reports(&settings)?;
     let view = View {
@@ -116,6 +117,16 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     outcome?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What to do about an address that cannot be listened on.
+fn instead(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::AddrInUse => "another program has this port: stop it, or set STAPLER_LISTEN to a free one",
+        ErrorKind::AddrNotAvailable => "this machine has no such address: set STAPLER_LISTEN to one it has, or 0.0.0.0",
+        ErrorKind::PermissionDenied => "a port below 1024 needs a privilege: set STAPLER_LISTEN to a higher one",
+        _ => "set STAPLER_LISTEN to another address",
+    }
 }
 
 /// Asks the daemon's own `/healthz`.

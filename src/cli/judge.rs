@@ -34,12 +34,11 @@ pub(super) struct Question {
 
 /// Exit status 0 for good, 1 for anything else, 64 when there is nothing to judge.
 pub(super) fn verify(question: &Question) -> ExitCode {
-    let inputs = certificate(&question.cert)
-        .and_then(|leaf| Ok((leaf, certificate(&question.issuer)?, read(&question.response)?)));
+    let inputs = (certificate(&question.cert), certificate(&question.issuer), read(&question.response));
     let (leaf, issuer, der) = match inputs {
-        Ok(inputs) => inputs,
-        Err(mistake) => {
-            complain(&mistake);
+        (Ok(leaf), Ok(issuer), Ok(der)) => (leaf, issuer, der),
+        (leaf, issuer, der) => {
+            [leaf.err(), issuer.err(), der.err()].iter().flatten().for_each(|mistake| complain(mistake));
             return ExitCode::from(USAGE);
         }
     };

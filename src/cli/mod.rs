@@ -6,7 +6,7 @@ mod pass;
 mod table;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -100,7 +100,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Healthcheck => with_settings_quietly(daemon::healthcheck),
         Command::Settings => with_settings_quietly(table::settings),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "haproxy-stapler", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "haproxy-stapler", &mut script);
+            say(&String::from_utf8_lossy(&script));
             ExitCode::SUCCESS
         }
     }
@@ -148,12 +150,10 @@ fn read_settings() -> Result<(Settings, EnvFilter, Vec<String>), ExitCode> {
     };
     // Only the subscriber knows the grammar of its filter.
     let log = settings.as_ref().map_or_else(log_variable, |settings| settings.log.clone());
-    let filter = EnvFilter::try_new(&log).map_err(|error| Mistake {
+    let filter = EnvFilter::try_new(&log).map_err(|_| Mistake {
         variable: "STAPLER_LOG",
         value: log,
-        expected: format!(
-            "{error}; expected a level (error, warn, info, debug, trace) or a filter like 'info,hyper=warn'"
-        ),
+        expected: "expected a level (error, warn, info, debug, trace, off) or a filter like 'info,hyper=warn'".into(),
     });
     match (settings, filter) {
         (Some(settings), Ok(filter)) => Ok((settings, filter, warnings)),
@@ -190,7 +190,11 @@ fn complain(line: &str) {
 
 /// A text on standard output. A reader that went away (`| head`) is no failure.
 fn say(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let mut output = std::io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => complain(&format!("cannot write the output: {error}")),
+        _ => {}
+    }
 }
 
 /// An instant given by a person.

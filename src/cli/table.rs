@@ -35,7 +35,7 @@ pub(super) fn certificates(status: &Status, now: Timestamp) -> String {
     let mut text = if status.certificates.is_empty() { "no certificates\n".to_owned() } else { aligned(&rows) };
     let haproxies = status.haproxy.iter().filter_map(|haproxy| haproxy.trouble.as_ref());
     for trouble in status.troubles.iter().chain(haproxies) {
-        text.push_str(&format!("! {}; {}\n", trouble.detail, trouble.remedy));
+        text.push_str(&format!("! {trouble}\n"));
     }
     text
 }

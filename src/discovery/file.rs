@@ -33,6 +33,14 @@ pub enum FileError {
     /// It is not there.
     #[error("no such file; if HAProxy has it under this name, mount it here too or set STAPLER_PATH_MAP")]
     NotFound,
+    /// A symbolic link to nothing.
+    #[error(
+        "a symbolic link to '{target}', where there is no file; mount the link's target here too, or mend the link"
+    )]
+    DanglingLink {
+        /// What the link says.
+        target: String,
+    },
     /// The operating system refuses it to this user.
     #[error("permission denied; run as the user or in the group that may read it, as HAProxy does")]
     Permission,
@@ -45,6 +53,9 @@ pub enum FileError {
     /// A directory, a socket or the like.
     #[error("not a regular file; a certificate has to be one")]
     NotAFile,
+    /// There is nothing in it.
+    #[error("the file is empty; a full disk or a failed copy leaves such files: put the certificate there again")]
+    Empty,
     /// There is no certificate in it.
     #[error("no PEM certificate in it; HAProxy reads the certificate, its chain and its key from one PEM file")]
     NoCertificate,
@@ -55,7 +66,7 @@ pub enum FileError {
     #[error("{0}; have it issued again")]
     MalformedCertificate(PemError),
     /// Anything else the operating system said.
-    #[error("{reason}; it is tried again at the next scan")]
+    #[error("{reason}")]
     Io {
         /// Its words.
         reason: String,
@@ -68,9 +79,11 @@ impl FileError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
+            Self::DanglingLink { .. } => "dangling_link",
             Self::Permission => "permission",
             Self::TooLarge { .. } => "too_large",
             Self::NotAFile => "not_a_file",
+            Self::Empty => "empty",
             Self::NoCertificate => "no_certificate",
             Self::MalformedPem(_) => "malformed_pem",
             Self::MalformedCertificate(_) => "malformed_certificate",
@@ -123,7 +136,10 @@ impl Stamp {
 
 /// What the file system says about a regular file of acceptable size. Asked before opening: opening a FIFO would wait.
 pub(super) fn regular(path: &Path, largest: u64) -> Result<Metadata, FileError> {
-    let metadata = fs::metadata(path)?;
+    let metadata = fs::metadata(path).map_err(|error| match (FileError::from(error), fs::read_link(path)) {
+        (FileError::NotFound, Ok(target)) => FileError::DanglingLink { target: target.display().to_string() },
+        (error, _) => error,
+    })?;
     if !metadata.is_file() {
         return Err(FileError::NotAFile);
     }

@@ -283,7 +283,7 @@ fn read(raw: Raw, reader: &mut Reader) -> Option<Settings> {
         reader.single(&variables::METRICS_PER_CERTIFICATE, raw.metrics_per_certificate, |text| {
             parse::choice(text, &[("true", Cardinality::PerCertificate), ("false", Cardinality::Aggregate)])
         });
-    let log = reader.single(&variables::LOG, raw.log, |text| Ok(text.to_owned()));
+    let log = reader.single(&variables::LOG, raw.log, parse::log);
     let log_format = reader.single(&variables::LOG_FORMAT, raw.log_format, |text| {
         parse::choice(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
     });

@@ -99,6 +99,19 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "expected ADDRESS:PORT with a numeric address, for example '0.0.0.0:10093' or '[::]:10093'".into())
 }
 
+/// A log filter of levels and TARGET=LEVEL. The subscriber would take a word that is no level for a target, and a
+/// misspelt level would silence everything.
+pub(super) fn log(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word));
+    match text.split(',').map(str::trim).find(|part| !part.contains('=') && !is_level(part)) {
+        Some(part) => Err(format!(
+            "'{part}' is no level; expected error, warn, info, debug, trace or off, or a filter like 'info,hyper=warn'"
+        )),
+        None => Ok(text.to_owned()),
+    }
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
     words.iter().find(|(word, _)| text.eq_ignore_ascii_case(word)).map(|(_, choice)| *choice).ok_or_else(|| {

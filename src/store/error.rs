@@ -36,7 +36,7 @@ pub enum Place {
 
 /// A disk did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {operation} {}: {source}; {}", path.display(), self.remedy())]
+#[error("cannot {operation} {}: {source}", path.display())]
 pub struct StoreError {
     /// The file or directory.
     pub path: PathBuf,
@@ -63,7 +63,20 @@ impl StoreError {
             io::ErrorKind::PermissionDenied => "permission",
             io::ErrorKind::NotFound => "not_found",
             io::ErrorKind::FileTooLarge => "too_large",
+            io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => "not_a_file",
             _ => "other",
+        }
+    }
+
+    /// What happened, in words that are the same for every file of a place where the place as a whole is to blame:
+    /// one full disk is one message, not one a certificate.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        match (self.kind(), self.path.parent()) {
+            ("read_only" | "no_space" | "permission", Some(directory)) => {
+                format!("cannot {} files in {}: {}", self.operation, directory.display(), self.source)
+            }
+            _ => self.to_string(),
         }
     }
 
@@ -86,6 +99,7 @@ impl StoreError {
             }
             ("no_space", _) => "free space on the volume or raise its quota; it is tried again",
             ("not_found", Place::BesideCertificate) => "the certificate or its directory has gone away meanwhile",
+            ("not_a_file", _) => "remove what stands in the way: a directory where a file should be, or the reverse",
             ("too_large", _) => "nothing of ours is that large: remove it",
             _ => "it is tried again",
         }

@@ -46,14 +46,22 @@ pub(super) fn directory(path: &Path) -> &Path {
 
 /// Has the file hold these bytes, or what it held before: never anything in between, whenever the power fails.
 pub(super) fn replace(path: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
-    let written = replace_once(path, bytes, attributes);
-    match written {
+    let written = match replace_once(path, bytes, attributes) {
         // Another process of ours started just then and took the temporary file for a left-over one.
         Err(error) if error.kind() == io::ErrorKind::NotFound && directory(path).is_dir() => {
             replace_once(path, bytes, attributes)
         }
         written => written,
-    }
+    };
+    written.map_err(|error| without_random_name(&error))
+}
+
+/// `tempfile` adds the name of the temporary file to what the system says: another one at each try, and of no use to
+/// anybody, since the file is gone by then.
+fn without_random_name(error: &io::Error) -> io::Error {
+    let text = error.to_string();
+    let said = text.split_once(" at path ").map_or(text.as_str(), |(said, _)| said);
+    io::Error::new(error.kind(), said.to_owned())
 }
 
 fn replace_once(path: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {

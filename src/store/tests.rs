@@ -256,13 +256,15 @@ fn a_failure_says_what_where_and_what_to_do() {
     place.write("file", b"");
     let store = Store::new(place.path("file/state"), OcspFiles::Auto);
     let error = store.save_state(fingerprint(1), STAPLE, b"staple").unwrap_err();
-    assert_eq!((error.kind(), error.operation), ("other", Operation::Write));
-    assert_eq!(store.load(fingerprint(1)).unwrap_err().kind(), "other");
+    assert_eq!((error.kind(), error.operation), ("not_a_file", Operation::Write));
+    assert_eq!(store.load(fingerprint(1)).unwrap_err().kind(), "not_a_file");
 
     let certificate = place.write("b.pem", b"");
     fs::create_dir(place.path("b.pem.ocsp")).unwrap();
     let error = place.store.keep_bytes(&certificate, b"staple").unwrap_err();
-    assert_eq!((error.kind(), error.operation), ("other", Operation::Write));
+    assert_eq!((error.kind(), error.operation), ("not_a_file", Operation::Write));
+    let path = place.path("b.pem.ocsp");
+    assert_eq!(error.summary(), format!("cannot write {}: Is a directory (os error 21)", path.display()));
     assert_eq!(place.names(""), ["b.pem", "b.pem.ocsp", "file"]);
 
     for (kind, place, word, remedy) in [
@@ -273,8 +275,9 @@ fn a_failure_says_what_where_and_what_to_do() {
     ] {
         let error = StoreError::new(Operation::Write, place, "/x".into(), kind.into());
         assert_eq!(error.kind(), word);
-        let text = error.to_string();
-        assert!(text.starts_with("cannot write /x: ") && text.contains(remedy), "{text}");
+        assert!(error.to_string().starts_with("cannot write /x: "), "{error}");
+        assert!(error.summary().starts_with("cannot write files in /: "), "{}", error.summary());
+        assert!(error.remedy().contains(remedy), "{}", error.remedy());
     }
 }
 

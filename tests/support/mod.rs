@@ -24,6 +24,7 @@ pub mod process;
 pub mod responder;
 pub mod response;
 pub mod stapler;
+pub mod volume;
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener};

@@ -1,7 +1,7 @@
 //! What the CAs said.
 
 use super::after_change;
-use crate::agent::world::{DiskTask, Errand, World};
+use crate::agent::world::{Errand, World};
 use crate::certificate::{Fingerprint, Issuer};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch::{Answer, FetchError, IssuerError, Report};
@@ -105,9 +105,8 @@ fn share_issuer(world: &mut World, issuer: &Issuer, now: Moment) {
         .collect();
     for (fingerprint, issuer) in orphans {
         if let Some(leaf) = world.leaves.get_mut(&fingerprint) {
-            leaf.accept_issuer(issuer.clone());
+            leaf.accept_issuer(issuer);
         }
-        world.disk.queue.push_back(DiskTask::KeepIssuer { fingerprint, issuer });
         after_change(world, fingerprint, now);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::after_change;
-use crate::agent::world::World;
+use crate::agent::world::{Disk, Kept, World};
 use crate::certificate::{Fingerprint, Issuer};
 use crate::clock::Moment;
 use crate::metrics::Counters;
@@ -22,7 +22,17 @@ pub(in crate::agent) enum DiskDone {
         written: Vec<(PathBuf, Result<usize, StoreError>)>,
         state: Result<usize, StoreError>,
     },
-    Other(Option<StoreError>),
+    IssuerKept {
+        fingerprint: Fingerprint,
+        error: Option<StoreError>,
+    },
+    Discarded {
+        fingerprint: Fingerprint,
+        certificate: PathBuf,
+        staple: Staple,
+        error: Option<StoreError>,
+    },
+    Swept(Option<StoreError>),
 }
 
 /// What an earlier run had kept for a leaf, verified again.
@@ -41,42 +51,55 @@ pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: 
         DiskDone::Restored(restored) => restore(world, *restored, now),
         DiskDone::Kept { fingerprint, staple, written, state } => {
             let Some(leaf) = world.leaves.get_mut(&fingerprint) else { return };
-            let state_dir = world.settings.state_dir.clone();
-            let mut results = Vec::new();
             if state.is_ok() {
                 leaf.kept = Some(staple.clone());
             }
-            results.push((state_dir, state));
-            for (path, result) in written {
+            for (certificate, result) in &written {
                 if result.is_ok() {
-                    leaf.kept_beside.insert(path.clone(), staple.clone());
+                    leaf.kept_beside.insert(certificate.clone(), staple.clone());
                 }
-                let directory = path.parent().map(ToOwned::to_owned).unwrap_or_default();
-                results.push((directory, result));
             }
-            for (place, result) in results {
-                match result {
-                    Ok(count) => {
-                        counters.staple_writes.inc_by(u64::try_from(count).unwrap_or(0));
-                        world.disk.troubles.remove(&place);
-                    }
-                    Err(error) => {
-                        counters.staple_write_failures.with_label_values(&[error.kind()]).inc();
-                        world.disk.troubles.insert(place, store_trouble(&error));
-                    }
-                }
+            world.disk.note(Kept::Staple(fingerprint), state, counters);
+            for (certificate, result) in written {
+                world.disk.note(Kept::Beside(certificate), result, counters);
             }
         }
-        DiskDone::Other(None) => {}
-        DiskDone::Other(Some(error)) => {
-            counters.staple_write_failures.with_label_values(&[error.kind()]).inc();
-            world.disk.troubles.insert(world.settings.state_dir.clone(), store_trouble(&error));
+        DiskDone::IssuerKept { fingerprint, error } => {
+            if let Some(leaf) = world.leaves.get_mut(&fingerprint) {
+                leaf.kept_issuer = error.is_none();
+                world.disk.note(Kept::Issuer(fingerprint), error.map_or(Ok(0), Err), counters);
+            }
+        }
+        DiskDone::Discarded { fingerprint, certificate, staple, error } => {
+            // It is tried again as long as anybody knows whose it is.
+            if let Some(leaf) = world.leaves.get_mut(&fingerprint).filter(|_| error.is_some()) {
+                leaf.kept_beside.entry(certificate.clone()).or_insert(staple);
+            }
+            world.disk.note(Kept::Beside(certificate), error.map_or(Ok(0), Err), counters);
+        }
+        DiskDone::Swept(error) => world.disk.note(Kept::Directory, error.map_or(Ok(0), Err), counters),
+    }
+}
+
+impl Disk {
+    /// Takes note of what came of keeping something: how many files were written, or why not.
+    fn note(&mut self, what: Kept, result: Result<usize, StoreError>, counters: &Counters) {
+        match result {
+            Ok(count) => {
+                counters.staple_writes.inc_by(u64::try_from(count).unwrap_or(0));
+                self.troubles.remove(&what);
+            }
+            Err(error) => {
+                counters.staple_write_failures.with_label_values(&[error.kind()]).inc();
+                tracing::debug!(%error, "not kept");
+                self.troubles.insert(what, store_trouble(&error));
+            }
         }
     }
 }
 
 fn store_trouble(error: &StoreError) -> Trouble {
-    Trouble { kind: error.kind(), detail: error.to_string(), remedy: error.remedy().to_owned() }
+    Trouble { kind: error.kind(), detail: error.summary(), remedy: error.remedy().to_owned() }
 }
 
 fn restore(world: &mut World, restored: Restored, now: Moment) {
@@ -84,6 +107,7 @@ fn restore(world: &mut World, restored: Restored, now: Moment) {
     let Some(leaf) = world.leaves.get_mut(&fingerprint) else { return };
     if let Some(issuer) = restored.issuer {
         leaf.accept_issuer(issuer);
+        leaf.kept_issuer = true;
     }
     leaf.restored = true;
     for staple in restored.beside.values().chain(&restored.state) {
@@ -93,7 +117,7 @@ fn restore(world: &mut World, restored: Restored, now: Moment) {
     // Only what this program kept is its to remove later: the state directory holds the same bytes.
     leaf.kept_beside = restored.beside.into_iter().filter(|(_, staple)| leaf.kept.as_ref() == Some(staple)).collect();
     if let Some(error) = restored.trouble {
-        world.disk.troubles.insert(world.settings.state_dir.clone(), store_trouble(&error));
+        world.disk.troubles.insert(Kept::Staple(fingerprint), store_trouble(&error));
     }
     after_change(world, fingerprint, now);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub(super) use self::disk::{DiskDone, Restored};
 pub(super) use self::peers::Installed;
-use super::world::{DiskTask, HandsOff, Leaf, World, beside};
+use super::world::{DiskTask, HandsOff, Kept, Leaf, World, beside};
 use crate::certificate::{Fingerprint, Issuer};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery;
@@ -71,7 +71,8 @@ fn release(world: &mut World, host: &str) {
 fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Moment) {
     world.scan.running = false;
     world.scan.done_once = true;
-    world.scan.next = now.monotonic.after(world.settings.scan_interval);
+    let pause = if std::mem::take(&mut world.scan.again) { Duration::ZERO } else { world.settings.scan_interval };
+    world.scan.next = now.monotonic.after(pause);
     world.scan_troubles = result.problems.iter().map(scan_trouble).collect();
     for leaf in world.leaves.values_mut() {
         leaf.files.clear();
@@ -127,10 +128,19 @@ fn forget_what_is_gone(world: &mut World) {
         if let Some(due) = leaf.due {
             world.agenda.remove(&(due, fingerprint));
         }
-        let discards =
-            leaf.kept_beside.into_iter().map(|(certificate, staple)| DiskTask::Discard { certificate, staple });
+        let discards = leaf.kept_beside.into_iter().map(|(certificate, staple)| DiskTask::Discard {
+            fingerprint,
+            certificate,
+            staple,
+        });
         world.disk.queue.extend(discards);
     }
+    let (leaves, files) = (&world.leaves, &world.files);
+    world.disk.troubles.retain(|what, _| match what {
+        Kept::Staple(fingerprint) | Kept::Issuer(fingerprint) => leaves.contains_key(fingerprint),
+        Kept::Beside(certificate) => files.contains_key(certificate),
+        Kept::Directory => true,
+    });
 }
 
 /// Brings together what is on disk and what is loaded: who is left alone, who is offered what.

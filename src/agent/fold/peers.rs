@@ -108,6 +108,7 @@ pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, 
             if peer.by_fingerprint.keys().any(|each| !known.contains(each)) {
                 // Perhaps a file that was not looked at so far.
                 world.scan.next = now.monotonic;
+                world.scan.again = world.scan.running;
             }
         }
         Err(error) => peer.trouble = Some(haproxy_trouble(&error)),
