@@ -72,7 +72,7 @@ pub enum Fault {
         reason: String,
     },
     /// No whole answer in time.
-    #[error("'{url}' gave no whole answer within {deadline:?}")]
+    #[error("'{url}' gave no whole answer within {:?}", rounded(*.deadline))]
     Timeout {
         /// What was asked.
         url: String,
@@ -150,6 +150,21 @@ impl Fault {
                 "check what answers under the responder's name, or set STAPLER_RESPONDERS for its host"
             }
         }
+    }
+
+    /// The same about `responder`: the URL of a GET carries the whole request, which says nothing to a person.
+    #[must_use]
+    pub fn of(mut self, responder: &str) -> Self {
+        let (Self::Url { url }
+        | Self::Dns { url, .. }
+        | Self::Connect { url, .. }
+        | Self::Timeout { url, .. }
+        | Self::Status { url, .. }
+        | Self::TooLarge { url, .. }
+        | Self::Redirect { url, .. }
+        | Self::Broken { url, .. }) = &mut self;
+        responder.clone_into(url);
+        self
     }
 
     /// Whether the other HTTP method may do better: something answered, but not what was asked for.
@@ -230,6 +245,12 @@ impl Responder for HttpResponder {
             Err(Fault::Timeout { url: url.clone(), deadline })
         })
     }
+}
+
+/// To the hundredth of a second, as people give durations.
+fn rounded(duration: Duration) -> Duration {
+    let hundredths = (duration.as_millis() + 5) / 10;
+    Duration::from_millis(u64::try_from(hundredths * 10).unwrap_or(u64::MAX))
 }
 
 fn is_http(url: &Url) -> bool {

@@ -12,7 +12,9 @@ use crate::discovery::FileError;
 use crate::fetch;
 use crate::ocsp::Staple;
 use crate::settings::OnRevoked;
-use crate::status::{CertificateStatus, HaproxyStatus, OcspStatus, ServedStatus, StapleStatus, State, Status, Trouble};
+use crate::status::{
+    CertificateStatus, HaproxyStatus, OcspStatus, ServedStatus, StapleStatus, State, Status, Trouble, one_line,
+};
 
 /// More changes to the same state at once than this are said in one line.
 const MOST_LINES: usize = 20;
@@ -360,7 +362,7 @@ impl Transitions {
             tracing::warn!(reason = trouble.kind, "{trouble}");
         }
         for healed in self.troubles.difference(&now) {
-            tracing::info!("no longer: {healed}");
+            tracing::info!("no longer: {}", one_line(healed));
         }
         self.troubles = now;
         // In the middle of a pass a file may just not have been read yet.
@@ -412,7 +414,7 @@ impl Transitions {
                     let message = Trouble { kind: state.label(), detail: detail.clone(), remedy };
                     tracing::warn!(certificate = name, state = state.label(), reason, "{message}");
                 } else {
-                    tracing::info!(certificate = name, state = state.label(), "{detail}");
+                    tracing::info!(certificate = name, state = state.label(), "{}", one_line(detail));
                 }
             }
             if let Some(more) = certificates.len().checked_sub(MOST_LINES).filter(|more| *more > 0) {
