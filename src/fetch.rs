@@ -12,7 +12,7 @@ use openssl::base64;
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
 use crate::clock::{Clock, Monotonic};
-use crate::ocsp::{self, Request, Response, Staple, Unloadable, VerifyError};
+use crate::ocsp::{self, Request, Response, ResponseStatus, Staple, Unloadable, VerifyError};
 use crate::responder::{Exchange, Fault, Responder};
 use crate::uri::{host_of, is_http};
 
@@ -124,6 +124,21 @@ impl FetchError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Fault(fault) => fault.remedy(),
+            Self::Refused { source: VerifyError::NotSuccessful { status }, .. } => match status {
+                ResponseStatus::TryLater | ResponseStatus::InternalError => {
+                    "the CA's responder is in trouble of its own; it is asked again by itself"
+                }
+                ResponseStatus::Unauthorized => {
+                    "the CA does not answer for this certificate: it may be too new, or the responder is not its CA's; \
+                     ask the CA"
+                }
+                ResponseStatus::MalformedRequest | ResponseStatus::SigRequired => {
+                    "the CA's responder does not take plain requests; ask the CA"
+                }
+            },
+            Self::Refused { source: VerifyError::Malformed { .. }, .. } => {
+                "what answers there is no OCSP responder; look for a proxy or a login page on the way"
+            }
             Self::Refused { .. } => {
                 "a strict client would refuse this response too; ask the CA, or check what answers under its name"
             }
@@ -201,7 +216,8 @@ async fn ask<R: Responder>(
     let at = clock.now().monotonic;
     let reply = responder.send(&exchange, deadline).await;
     let now = clock.now();
-    let answer = reply.map_err(FetchError::from).and_then(|body| judge(&body, errand, url, method, now.wall));
+    let answer =
+        reply.map_err(|fault| fault.of(url).into()).and_then(|body| judge(&body, errand, url, method, now.wall));
     let failure = answer.as_ref().err().map(FetchError::kind);
     sent.push(Sent { responder: host_of(url), at, took: now.monotonic.since(at), failure });
     answer

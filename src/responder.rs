@@ -152,6 +152,21 @@ impl Fault {
         }
     }
 
+    /// The same about `responder`: the URL of a GET carries the whole request, which says nothing to a person.
+    #[must_use]
+    pub fn of(mut self, responder: &str) -> Self {
+        let (Self::Url { url }
+        | Self::Dns { url, .. }
+        | Self::Connect { url, .. }
+        | Self::Timeout { url, .. }
+        | Self::Status { url, .. }
+        | Self::TooLarge { url, .. }
+        | Self::Redirect { url, .. }
+        | Self::Broken { url, .. }) = &mut self;
+        responder.clone_into(url);
+        self
+    }
+
     /// Whether the other HTTP method may do better: something answered, but not what was asked for.
     #[must_use]
     pub fn may_be_about_the_method(&self) -> bool {

@@ -145,13 +145,28 @@ pub struct Trouble {
 /// Two sentences for a person: what happened, what to do.
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.detail.trim_end_matches('.'))?;
+        f.write_str(one_line(&self.detail).trim_end_matches('.'))?;
         let mut remedy = self.remedy.trim_end_matches('.').chars();
         match remedy.next() {
             Some(first) => write!(f, ". {}{}", first.to_uppercase(), remedy.as_str()),
             None => Ok(()),
         }
     }
+}
+
+/// Text from outside as it may stand in a log or on a terminal: a subject or a file name cannot forge a line, nor
+/// command the terminal.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() {
+            line.extend(letter.escape_debug());
+        } else {
+            line.push(letter);
+        }
+    }
+    line
 }
 
 /// The verified staple in hand.

@@ -11,7 +11,9 @@ use crate::clock::{Moment, later};
 use crate::discovery::FileError;
 use crate::ocsp::Staple;
 use crate::settings::OnRevoked;
-use crate::status::{CertificateStatus, HaproxyStatus, OcspStatus, ServedStatus, StapleStatus, State, Status, Trouble};
+use crate::status::{
+    CertificateStatus, HaproxyStatus, OcspStatus, ServedStatus, StapleStatus, State, Status, Trouble, one_line,
+};
 use crate::uri;
 
 /// More changes to the same state at once than this are said in one line.
@@ -361,7 +363,7 @@ impl Transitions {
             tracing::warn!(reason = trouble.kind, "{trouble}");
         }
         for healed in self.troubles.difference(&now) {
-            tracing::info!("no longer: {healed}");
+            tracing::info!("no longer: {}", one_line(healed));
         }
         self.troubles = now;
         // In the middle of a pass a file may just not have been read yet.
@@ -413,7 +415,7 @@ impl Transitions {
                     let message = Trouble { kind: state.label(), detail: detail.clone(), remedy };
                     tracing::warn!(certificate = name, state = state.label(), reason, "{message}");
                 } else {
-                    tracing::info!(certificate = name, state = state.label(), "{detail}");
+                    tracing::info!(certificate = name, state = state.label(), "{}", one_line(detail));
                 }
             }
             if let Some(more) = certificates.len().checked_sub(MOST_LINES).filter(|more| *more > 0) {

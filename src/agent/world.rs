@@ -281,7 +281,10 @@ impl Leaf {
                 let jitter = Jitter::from_hash(&openssl::sha::sha1(id.der()));
                 let key = CertIdKey::from(id);
                 self.ask = Some(Ask { request: Arc::new(request), key, jitter });
-                self.issuer = Some(issuer);
+                // Whatever was wrong was about finding it.
+                if self.issuer.replace(issuer).is_none() {
+                    self.trouble = None;
+                }
             }
             Err(error) => {
                 self.trouble = Some(Trouble {

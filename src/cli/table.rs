@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use haproxy_stapler::settings::Settings;
-use haproxy_stapler::status::{CertificateStatus, Status};
+use haproxy_stapler::status::{CertificateStatus, Status, one_line};
 use jiff::Timestamp;
 
 use super::say;
@@ -25,11 +25,11 @@ pub(super) fn certificates(status: &Status, now: Timestamp) -> String {
     let mut rows = vec![["CERTIFICATE", "STATE", "OCSP", "AGE", "DETAIL"].map(ToOwned::to_owned)];
     rows.extend(order.into_iter().map(|certificate| {
         [
-            certificate.certificate.clone(),
+            one_line(&certificate.certificate),
             certificate.state.label().to_owned(),
             certificate.ocsp_status.label().to_owned(),
             certificate.staple_age(now).map_or_else(|| "-".to_owned(), age),
-            certificate.detail.clone(),
+            one_line(&certificate.detail),
         ]
     }));
     let mut text = if status.certificates.is_empty() { "no certificates\n".to_owned() } else { aligned(&rows) };

@@ -108,11 +108,11 @@ fn what_is_named_like_a_certificate_and_holds_none_is_told() {
         kinds(&scan),
         [
             (&*binary, "no_certificate"),
-            (&*empty, "no_certificate"),
+            (&*empty, "empty"),
             (&*encoding, "malformed_pem"),
             (&*half, "malformed_pem"),
             (&*huge, "too_large"),
-            (&*nowhere, "not_found"),
+            (&*nowhere, "dangling_link"),
         ]
     );
     assert_eq!(scan.files[4].content, Err(FileError::TooLarge { size: 1024 * 1024 + 1 }));

@@ -81,6 +81,7 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Mo
     }
     world.files = result.files.into_iter().map(|file| (file.path, file.content)).collect();
     let mut fresh: BTreeSet<Fingerprint> = BTreeSet::new();
+    let mut found: BTreeSet<Fingerprint> = BTreeSet::new();
     for (path, content) in &world.files {
         let Ok(content) = content else { continue };
         let fingerprint = content.bundle.leaf.fingerprint();
@@ -89,12 +90,19 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Mo
             Leaf::new(content.bundle.leaf.clone(), &world.settings)
         });
         if let Some(issuer) = content.bundle.issuer(&content.issuer_file) {
+            if leaf.issuer.is_none() {
+                found.insert(fingerprint);
+            }
             leaf.accept_issuer(issuer);
         }
         let safe = beside(&content.bundle, &content.issuer_file, leaf.issuer.as_ref());
         leaf.files.insert(path.clone(), safe);
     }
     forget_what_is_gone(world);
+    // Those whose issuer was just put there can be asked about at once.
+    for fingerprint in found {
+        world.reschedule(fingerprint, now);
+    }
     for fingerprint in fresh {
         let Some(leaf) = world.leaves.get(&fingerprint) else { continue };
         let files = leaf.files.keys().cloned().collect();
