@@ -170,6 +170,8 @@ pub(super) struct Peer {
     /// Names that HAProxy updates by itself.
     pub(super) native: BTreeSet<String>,
     pub(super) served: BTreeMap<String, Served>,
+    /// Names whose staple was put there a while ago: whether it still is will be read.
+    pub(super) reread: BTreeSet<String>,
     pub(super) refused: BTreeMap<String, Refused>,
     /// Names with something to install.
     pub(super) pending: BTreeSet<String>,
@@ -364,6 +366,7 @@ impl Peer {
             entries: None,
             native: BTreeSet::new(),
             served: BTreeMap::new(),
+            reread: BTreeSet::new(),
             refused: BTreeMap::new(),
             pending: BTreeSet::new(),
         }
@@ -396,6 +399,7 @@ impl Peer {
         self.index();
         let loaded = &self.loaded;
         self.served.retain(|name, _| loaded.contains_key(name));
+        self.reread.retain(|name| loaded.contains_key(name));
         self.refused.retain(|name, _| loaded.contains_key(name));
         self.pending.retain(|name| loaded.contains_key(name));
     }
@@ -427,6 +431,7 @@ impl Peer {
     /// A new process knows nothing of what the old one was told.
     pub(super) fn forget_what_was_served(&mut self) {
         self.served.clear();
+        self.reread.clear();
         self.refused.clear();
         self.pending.clear();
         self.entries = None;
@@ -438,8 +443,9 @@ impl Peer {
 
     fn offer(&mut self, fingerprint: Fingerprint, staple: Option<&Staple>) {
         for name in self.by_fingerprint.get(&fingerprint).into_iter().flatten() {
-            let wanted = staple.is_some_and(|staple| {
-                !self.native.contains(name) && self.served.get(name).is_none_or(|served| !served.is_as_good_as(staple))
+            let wanted = staple.filter(|_| !self.native.contains(name)).is_some_and(|staple| {
+                let served = self.served.get(name).filter(|_| !self.reread.contains(name));
+                served.is_none_or(|served| !served.is_as_good_as(staple))
             });
             if wanted {
                 self.pending.insert(name.clone());

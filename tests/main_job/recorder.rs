@@ -48,6 +48,12 @@ impl Recorder {
     }
 }
 
+/// The commands of transactions among these. HAProxy before 2.5 does not list its entries, so that a response is offered
+/// to it before stapling is switched on.
+pub(crate) fn transactions(commands: &[String]) -> Vec<&String> {
+    commands.iter().filter(|command| !command.starts_with("set ssl ocsp-response")).collect()
+}
+
 fn pass_on(client: &UnixStream, socket: &Path, book: &Mutex<Vec<String>>) {
     // Without HAProxy the client sees the connection end, much as it would without us.
     let Ok(server) = UnixStream::connect(socket) else { return };

@@ -2,13 +2,17 @@
 
 use std::time::Instant;
 
+use openssl::base64::encode_block;
+
 use super::support::haproxy::{Haproxy, Mode};
 use super::support::pki::Identity;
+use super::support::response::Response;
+use super::support::{PATIENCE, wait_for};
 use super::{
     Ca, assert_accepted, assert_genuine, beside, listing, metric, say, staple, stapler_for, wait_for_staple,
     wait_for_staples,
 };
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, transactions};
 
 /// Two certificates with their chain and one without.
 fn three(ca: &Ca) -> [Identity; 3] {
@@ -82,7 +86,7 @@ fn files_make_the_next_start_a_stapled_one_without_the_program() {
         let mut stapler = stapler_for(&[&haproxy]).start();
         let before = wait_for_staples("stapled after the start", Instant::now(), &haproxy, &[one, two, orphan]);
         let on_disk = || [beside(&haproxy, "one.pem"), beside(&haproxy, "two.pem")];
-        super::wait_for("the .ocsp files", super::PATIENCE, || on_disk().iter().all(Option::is_some).then_some(()));
+        wait_for("the .ocsp files", PATIENCE, || on_disk().iter().all(Option::is_some).then_some(()));
         assert!(stapler.stop().success());
         haproxy.reload();
         assert_eq!(staple(&haproxy, one).as_ref(), before.first(), "the first handshake after a reload, {mode:?}");
@@ -141,29 +145,44 @@ fn a_program_that_starts_before_haproxy_waits_for_it() {
     assert_eq!(ca.responder.requests(&leaves[0]), 1);
 }
 
+fn several_looks_later() {
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+}
+
 #[test]
 fn haproxy_is_written_to_only_when_the_bytes_differ() {
     let ca = Ca::new();
     let leaves = three(&ca);
     let all: Vec<&Identity> = leaves.iter().collect();
-    let haproxy = haproxy_with(&leaves, Mode::Single);
+    let [one, two, orphan] = &leaves;
+    let haproxy = Haproxy::builder()
+        .file("one.pem", one.combined_pem())
+        .file("two.pem.ecdsa", two.combined_pem())
+        .file("orphan.pem", orphan.chainless_pem())
+        .start();
     let can_read_back = haproxy.command("help").contains("show ssl ocsp-response");
     let recorder = Recorder::start(&haproxy.socket());
-    let mut stapler = stapler_for(&[&haproxy]).env("STAPLER_SOCKETS", recorder.socket()).start();
+    let mut stapler = stapler_for(&[&haproxy])
+        .env("STAPLER_SOCKETS", recorder.socket())
+        .env("STAPLER_REFRESH_INTERVAL", "1s")
+        .start();
     wait_for_staples("stapled after the start", Instant::now(), &haproxy, &all);
     stapler.wait_until_ready();
     stapler.wait_until("/status to agree", |status| status["states"]["stapled"] == 3);
     assert_eq!(metric(&stapler, "staple_installs_total"), 3.0);
     let writes = recorder.writes();
     // Three transactions of two commands each; the one that lacks its issuer needs a third.
-    assert_eq!(writes.len(), 7, "{writes:#?}");
+    assert_eq!(transactions(&writes).len(), 7, "{writes:#?}");
+    several_looks_later();
+    assert_eq!(recorder.writes(), writes);
+    let pending = stapler.log().lines().filter(|line| line.contains("state=\"pending\"")).count();
+    assert_eq!(pending, 0, "what HAProxy has is read again now and then, and that is no change of state");
     let asked = ca.responder.total_requests();
 
     stapler.stop();
     stapler.start_again();
     stapler.wait_until("all to be stapled", |status| status["states"]["stapled"] == 3);
-    // Several looks and scans later.
-    std::thread::sleep(std::time::Duration::from_millis(2500));
+    several_looks_later();
     if can_read_back {
         assert_eq!(metric(&stapler, "staple_installs_total"), 0.0);
         assert_eq!(recorder.writes(), writes);
@@ -175,4 +194,23 @@ fn haproxy_is_written_to_only_when_the_bytes_differ() {
     for leaf in all {
         assert_genuine(&wait_for_staple(&haproxy, leaf), leaf);
     }
+}
+
+#[test]
+fn what_somebody_else_put_there_is_found_and_put_right() {
+    let ca = Ca::new();
+    let leaf = ca.leaf("site.test");
+    let haproxy = Haproxy::builder().file("site.pem", leaf.combined_pem()).start();
+    let _stapler = stapler_for(&[&haproxy]).env("STAPLER_REFRESH_INTERVAL", "1s").start();
+    let ours = wait_for_staple(&haproxy, &leaf);
+    let older = Response::good(&leaf, &ca.issuing).der();
+    let push = || haproxy.command(&format!("set ssl ocsp-response {}", encode_block(&older)));
+    assert!(push().contains("OCSP Response updated!"));
+    // HAProxy before 2.5 does not show what it holds.
+    if haproxy.command("help").contains("show ssl ocsp-response") {
+        let start = Instant::now();
+        wait_for("our staple to be back", PATIENCE, || (staple(&haproxy, &leaf)? == ours).then_some(()));
+        say("an older staple pushed by somebody else was replaced (looked for every second here)", start.elapsed());
+    }
+    assert_eq!(ca.responder.requests(&leaf), 1);
 }

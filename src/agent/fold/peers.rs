@@ -9,7 +9,9 @@ use super::{after_change, join};
 use crate::agent::world::{Leaf, Refused, Served, World};
 use crate::certificate::Fingerprint;
 use crate::clock::Moment;
-use crate::haproxy::{CertIdKey, Entry, HaproxyError, InstallError, LoadedCertificate, Process, Stapling, Survey};
+use crate::haproxy::{
+    CertIdKey, Entry, HaproxyError, InstallError, LoadedCertificate, LoadedStatus, Process, Stapling, Survey,
+};
 use crate::metrics::Counters;
 use crate::ocsp::Staple;
 use crate::status::Trouble;
@@ -83,14 +85,16 @@ pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, 
             let changed: BTreeSet<String> = survey
                 .loaded
                 .iter()
+                .filter(|now| now.status != LoadedStatus::NotShown)
                 .filter(|now| peer.loaded.get(&now.name).is_some_and(|then| then.fingerprint != now.fingerprint))
                 .map(|certificate| certificate.name.clone())
                 .collect();
             peer.set_loaded(survey.loaded);
             peer.entries = survey.entries;
-            let read_back = peer.read_back_again <= now.monotonic;
-            if read_back {
+            let readable = peer.process.as_ref().is_some_and(|process| process.version.lists_entries());
+            if readable && peer.read_back_again <= now.monotonic {
                 peer.read_back_again = now.monotonic.after(world.settings.refresh_interval);
+                peer.reread = peer.served.keys().cloned().collect();
             }
             // Somebody may have replaced a certificate at run time: what HAProxy served for it went with it.
             let entries: Option<BTreeSet<&CertIdKey>> =
@@ -103,7 +107,7 @@ pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, 
                     .and_then(|leaf| leaf.ask.as_ref())
                     .map(|ask| &ask.key);
                 let entry = key.is_some_and(|key| entries.as_ref().is_none_or(|entries| entries.contains(key)));
-                entry && !changed.contains(name) && !read_back
+                entry && !changed.contains(name)
             });
             if peer.by_fingerprint.keys().any(|each| !known.contains(each)) {
                 // Perhaps a file that was not looked at so far.
@@ -144,6 +148,7 @@ pub(super) fn installed(
     let label = peer.label();
     let mut adopted = Vec::new();
     for (name, outcome) in outcomes {
+        let was_there = peer.reread.remove(&name);
         match outcome {
             Installed::Serves { staple, written, enabled } => {
                 if written {
@@ -174,6 +179,9 @@ pub(super) fn installed(
                 let wait = INSTALL_RETRY.saturating_mul(1 << times.saturating_sub(1).min(5)).min(LONGEST_INSTALL_RETRY);
                 let trouble =
                     Trouble { kind: error.kind(), detail: error.to_string(), remedy: error.remedy().to_owned() };
+                if was_there {
+                    peer.served.remove(&name);
+                }
                 peer.refused.insert(name, Refused { trouble, times, again: now.monotonic.after(wait) });
             }
         }
