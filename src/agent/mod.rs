@@ -6,8 +6,10 @@
 
 mod execute;
 mod fold;
+mod peer;
 mod plan;
 mod publish;
+mod transitions;
 mod world;
 
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::execute::Hands;
 use self::fold::Done;
-use self::publish::Transitions;
+use self::transitions::Transitions;
 use self::world::World;
 use crate::clock::{Clock, Moment, Monotonic};
 use crate::haproxy::RuntimeApi;

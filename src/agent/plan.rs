@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::world::{Beside, DiskTask, Errand, Leaf, Peer, World};
+use super::peer::Peer;
+use super::world::{Beside, DiskTask, Errand, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::peer::Peer;
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery::{Content, FileError};
 use crate::fetch::Method;
-use crate::haproxy::{Address, CertIdKey, Entry, LoadedCertificate, LoadedStatus, Process};
+use crate::haproxy::CertIdKey;
 use crate::ocsp::{Request, Staple};
 use crate::pem::Bundle;
 use crate::schedule::{Jitter, Life, Progress};
@@ -148,50 +149,6 @@ pub(super) enum Beside {
     Safe,
     /// HAProxy would not, and up to 3.4 would refuse to start (promise 7).
     Unsafe,
-}
-
-/// One HAProxy.
-#[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) address: Address,
-    pub(super) running: bool,
-    pub(super) up: Option<bool>,
-    pub(super) process: Option<Process>,
-    pub(super) trouble: Option<Trouble>,
-    pub(super) next_look: Monotonic,
-    pub(super) next_survey: Monotonic,
-    pub(super) read_back_again: Monotonic,
-    pub(super) reloads: u64,
-    pub(super) surveyed: bool,
-    /// What it has loaded, by HAProxy's name. One certificate may have several names, and each is stapled by itself.
-    pub(super) loaded: BTreeMap<String, LoadedCertificate>,
-    pub(super) by_fingerprint: BTreeMap<Fingerprint, Vec<String>>,
-    pub(super) entries: Option<Vec<Entry>>,
-    /// Names that HAProxy updates by itself.
-    pub(super) native: BTreeSet<String>,
-    pub(super) served: BTreeMap<String, Served>,
-    /// Names whose staple was put there a while ago: whether it still is will be read.
-    pub(super) reread: BTreeSet<String>,
-    pub(super) refused: BTreeMap<String, Refused>,
-    /// Names with something to install.
-    pub(super) pending: BTreeSet<String>,
-}
-
-/// What a HAProxy serves under a name.
-#[derive(Clone, Debug)]
-pub(super) enum Served {
-    /// A staple of ours.
-    Ours(Staple),
-    /// Something newer than ours that this version of HAProxy does not let us read back.
-    Newer { this_update: Timestamp, next_update: Option<Timestamp> },
-}
-
-/// A staple that a HAProxy did not take.
-#[derive(Clone, Debug)]
-pub(super) struct Refused {
-    pub(super) trouble: Trouble,
-    pub(super) times: u32,
-    pub(super) again: Monotonic,
 }
 
 impl World {
@@ -345,123 +302,6 @@ impl Leaf {
     /// The files beside which a `.ocsp` may stand.
     pub(super) fn safe_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.files.iter().filter(|(_, beside)| **beside == Beside::Safe).map(|(path, _)| path)
-    }
-}
-
-impl Peer {
-    fn new(address: Address, now: Monotonic) -> Self {
-        Self {
-            address,
-            running: false,
-            up: None,
-            process: None,
-            trouble: None,
-            next_look: now,
-            next_survey: now,
-            read_back_again: now,
-            reloads: 0,
-            surveyed: false,
-            loaded: BTreeMap::new(),
-            by_fingerprint: BTreeMap::new(),
-            entries: None,
-            native: BTreeSet::new(),
-            served: BTreeMap::new(),
-            reread: BTreeSet::new(),
-            refused: BTreeMap::new(),
-            pending: BTreeSet::new(),
-        }
-    }
-
-    /// The label of this HAProxy in metrics, logs and JSON.
-    pub(super) fn label(&self) -> String {
-        self.address.to_string()
-    }
-
-    /// The names this HAProxy knows a leaf by.
-    pub(super) fn names(&self, fingerprint: Fingerprint) -> &[String] {
-        self.by_fingerprint.get(&fingerprint).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// Whether HAProxy fetches this leaf's responses by itself, under every name.
-    pub(super) fn updates_natively(&self, fingerprint: Fingerprint) -> bool {
-        self.names(fingerprint).iter().all(|name| self.native.contains(name))
-    }
-
-    /// Takes note of what is loaded.
-    pub(super) fn set_loaded(&mut self, loaded: Vec<LoadedCertificate>) {
-        let before = std::mem::take(&mut self.loaded);
-        for mut certificate in loaded {
-            if certificate.status == LoadedStatus::NotShown {
-                certificate.fingerprint = before.get(&certificate.name).and_then(|known| known.fingerprint);
-            }
-            self.loaded.insert(certificate.name.clone(), certificate);
-        }
-        self.index();
-        let loaded = &self.loaded;
-        self.served.retain(|name, _| loaded.contains_key(name));
-        self.reread.retain(|name| loaded.contains_key(name));
-        self.refused.retain(|name, _| loaded.contains_key(name));
-        self.pending.retain(|name| loaded.contains_key(name));
-    }
-
-    /// HAProxy 2.2 shows nothing of the parts of a bundle. What is on disk under their names when they are first seen
-    /// in a process is taken for what it loaded.
-    pub(super) fn assume(&mut self, on_disk: impl Fn(&str) -> Option<Fingerprint>) {
-        let mut assumed = false;
-        for (name, certificate) in &mut self.loaded {
-            if certificate.status == LoadedStatus::NotShown && certificate.fingerprint.is_none() {
-                certificate.fingerprint = on_disk(name);
-                assumed |= certificate.fingerprint.is_some();
-            }
-        }
-        if assumed {
-            self.index();
-        }
-    }
-
-    fn index(&mut self) {
-        self.by_fingerprint.clear();
-        for certificate in self.loaded.values() {
-            if let Some(fingerprint) = certificate.fingerprint {
-                self.by_fingerprint.entry(fingerprint).or_default().push(certificate.name.clone());
-            }
-        }
-    }
-
-    /// A new process knows nothing of what the old one was told.
-    pub(super) fn forget_what_was_served(&mut self) {
-        self.served.clear();
-        self.reread.clear();
-        self.refused.clear();
-        self.pending.clear();
-        self.entries = None;
-        for certificate in self.loaded.values_mut().filter(|each| each.status == LoadedStatus::NotShown) {
-            certificate.fingerprint = None;
-        }
-        self.index();
-    }
-
-    fn offer(&mut self, fingerprint: Fingerprint, staple: Option<&Staple>) {
-        for name in self.by_fingerprint.get(&fingerprint).into_iter().flatten() {
-            let wanted = staple.filter(|_| !self.native.contains(name)).is_some_and(|staple| {
-                let served = self.served.get(name).filter(|_| !self.reread.contains(name));
-                served.is_none_or(|served| !served.is_as_good_as(staple))
-            });
-            if wanted {
-                self.pending.insert(name.clone());
-            } else {
-                self.pending.remove(name);
-            }
-        }
-    }
-}
-
-impl Served {
-    fn is_as_good_as(&self, staple: &Staple) -> bool {
-        match self {
-            Self::Ours(served) => served == staple,
-            Self::Newer { this_update, .. } => *this_update > staple.this_update(),
-        }
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{after_change, join};
-use crate::agent::world::{Leaf, Refused, Served, World};
+use crate::agent::peer::{Refused, Served};
+use crate::agent::world::{Leaf, World};
 use crate::certificate::Fingerprint;
 use crate::clock::Moment;
 use crate::haproxy::{
