@@ -14,10 +14,13 @@ fn each_change_of_state_is_one_line() {
     let authority = Authority::start();
     let leaf = authority.leaf("changing.test");
     // It wants a refresh within seconds: HAProxy drops a staple five minutes before its end.
-    authority.responder.set(&leaf, Behaviour::GoodFor(SignedDuration::from_secs(360)));
+    authority.responder.set(&leaf, Behaviour::GoodFor(SignedDuration::from_secs(315)));
     let mut haproxy = haproxy_with_good(&authority).file("changing.pem", leaf.combined_pem()).start();
     let mut stapler = stapler_for(&haproxy).env("STAPLER_REFRESH_INTERVAL", "1s").start();
     wait_for_state(&mut stapler, "/changing.pem", "stapled");
+    wait_for_passes(&mut stapler, 3);
+    // Read back every second, and no word about it.
+    assert_eq!(stapler.log().matches("/good.pem").count(), 1, "{}", stapler.log());
     authority.responder.set(&leaf, Behaviour::Http(500, Vec::new(), Vec::new()));
     wait_for_state(&mut stapler, "/changing.pem", "refresh_failing");
     wait_for_passes(&mut stapler, 2);
