@@ -155,7 +155,7 @@ fn every_metric_has_the_name_type_and_labels_it_was_promised() {
     let newer = Behaviour::GoodAt(now() - SignedDuration::from_secs(1), SignedDuration::from_hours(9));
     authority.responder.set(&broken, newer);
     let name = haproxy.certificate("good.pem").display().to_string();
-    haproxy.command(&format!("set ssl cert {name} <<\n{}\n", fs::read_to_string(&name).unwrap()));
+    haproxy.command(&format!("set ssl cert {name} <<\n{}", fs::read_to_string(&name).unwrap()));
     wait_for("an install to be refused", PATIENCE, || {
         metrics(&stapler).contains("staple_install_failures_total{").then_some(())
     });
