@@ -72,8 +72,8 @@ pub(super) fn plan(world: &mut World, now: Moment) -> Vec<Job> {
 pub(super) fn next_wake(world: &World, now: Monotonic) -> Monotonic {
     let peers = world.peers.iter().filter(|peer| !peer.running).flat_map(|peer| {
         let survey = (peer.up == Some(true)).then_some(peer.next_survey);
-        let retries = peer.pending.iter().filter_map(|each| peer.refused.get(each)).map(|refused| refused.again);
-        let retry = retries.filter(|again| *again > now).min();
+        let refused = peer.refused.iter().filter(|(name, _)| peer.pending.contains(*name));
+        let retry = refused.map(|(_, refused)| refused.again).filter(|again| *again > now).min();
         [Some(peer.next_look), survey, retry]
     });
     let errand = world.agenda.first().map(|(due, _)| *due);
