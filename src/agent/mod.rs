@@ -105,6 +105,8 @@ pub async fn run<R: Responder, H: RuntimeApi>(
             break;
         }
         tokio::select! {
+            // In this order, so that a run with scripted peers replays exactly.
+            biased;
             () = shutdown.cancelled() => break,
             Some(done) = agent.jobs.join_next() => agent.take(done)?,
             () = clock.sleep_until(wake) => {}
