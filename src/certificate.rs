@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use openssl::nid::Nid;
 use openssl::x509::{X509, X509NameRef, X509Ref, X509VerifyResult};
 use x509_cert::certificate::{CertificateInner, Raw};
-use x509_cert::ext::pkix::AuthorityInfoAccessSyntax;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{AuthorityInfoAccessSyntax, BasicConstraints};
 
 /// id-pe-tlsfeature, RFC 7633 section 4.
 const TLS_FEATURE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.24");
@@ -22,6 +22,8 @@ const TLS_FEATURE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.
 const STATUS_REQUEST: u16 = 5;
 /// id-pe-authorityInfoAccess, RFC 5280 section 4.2.2.1.
 const AUTHORITY_INFO_ACCESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
+/// id-ce-basicConstraints, RFC 5280 section 4.2.1.9.
+const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const ID_AD_OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1");
 const ID_AD_CA_ISSUERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.2");
 
@@ -121,6 +123,7 @@ struct Parsed {
     ocsp_responders: Vec<String>,
     ca_issuers: Vec<String>,
     must_staple: bool,
+    is_ca: bool,
 }
 
 impl Certificate {
@@ -160,6 +163,9 @@ impl Certificate {
             .transpose()
             .map_err(|error| refuse(format!("TLS feature: {error}")))?
             .is_some_and(|features| features.contains(&STATUS_REQUEST));
+        let is_ca = extension(BASIC_CONSTRAINTS)
+            .and_then(|content| BasicConstraints::from_der(content).ok())
+            .is_some_and(|constraints| constraints.ca);
         let time = |time: x509_cert::time::Time| {
             Timestamp::try_from(time.to_system_time()).map_err(|error| refuse(error.to_string()))
         };
@@ -173,6 +179,7 @@ impl Certificate {
             ocsp_responders: uris(ID_AD_OCSP),
             ca_issuers: uris(ID_AD_CA_ISSUERS),
             must_staple,
+            is_ca,
             x509,
             der: der.to_vec(),
         })))
@@ -244,6 +251,12 @@ impl Certificate {
         self.0.must_staple
     }
 
+    /// Whether it is the certificate of a CA (RFC 5280 section 4.2.1.9).
+    #[must_use]
+    pub fn is_ca(&self) -> bool {
+        self.0.is_ca
+    }
+
     /// Whether `candidate` signed this certificate: names, key identifiers and key usage agree (OpenSSL's
     /// `X509_check_issued`, which is what HAProxy asks) and the signature verifies.
     #[must_use]
@@ -284,6 +297,9 @@ pub enum IssuerSource {
     Chain,
     /// In the `.issuer` file beside the certificate: HAProxy finds it when it also finds a `.ocsp`.
     IssuerFile,
+    /// In a file of CA certificates under `STAPLER_CERTS`, such as those of HAProxy's `issuers-chain-path`: HAProxy may
+    /// know it.
+    OtherFile,
     /// Downloaded from authorityInfoAccess: HAProxy does not know it unless it is told.
     AuthorityInfoAccess,
 }

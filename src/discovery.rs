@@ -297,7 +297,7 @@ impl Pass<'_> {
             }
             Err(PemError::NoCertificate { other_blocks: true }) => Reading::OtherPem,
             Err(PemError::NoCertificate { other_blocks: false }) => match std::str::from_utf8(&bytes) {
-                Ok(text) if !text.contains('\0') => Reading::Text(Arc::new(CrtList::parse(text))),
+                Ok(text) if !text.contains('\0') && !is_encoded(text) => Reading::Text(Arc::new(CrtList::parse(text))),
                 _ => Reading::Broken(FileError::NoCertificate),
             },
             Err(error) => Reading::Broken(error.into()),
@@ -320,6 +320,18 @@ impl Pass<'_> {
 /// Text that was to be a certificate.
 fn no_certificate(text: &CrtList) -> FileError {
     if *text == CrtList::default() { FileError::Empty } else { FileError::NoCertificate }
+}
+
+/// Whether text may be a key that lost its armour. Taken for a crt-list, each of its lines would be told as the name of
+/// a certificate that is not there (promise 8).
+fn is_encoded(text: &str) -> bool {
+    const SHORTEST: usize = 40;
+    let is_base64 = |line: &str| line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
+    text.contains("PRIVATE KEY")
+        || text
+            .lines()
+            .map(str::trim)
+            .any(|line| line.len() >= SHORTEST && !line.starts_with(['/', '.', '@']) && is_base64(line))
 }
 
 fn unreadable(error: &FileError) -> ProblemError {

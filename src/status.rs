@@ -281,6 +281,8 @@ pub struct HaproxyStatus {
     pub unmatched: Vec<String>,
     /// What is wrong, if anything is.
     pub trouble: Option<Trouble>,
+    /// What deserves a word though everything works.
+    pub warnings: Vec<Trouble>,
 }
 
 /// Everything, at one instant.

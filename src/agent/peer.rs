@@ -33,6 +33,8 @@ pub(super) struct Peer {
     /// Names whose staple was put there a while ago: whether it still is will be read.
     pub(super) reread: BTreeSet<String>,
     pub(super) refused: BTreeMap<String, Refused>,
+    /// Names that took a staple and have no place for it: no frontend serves them.
+    pub(super) idle: BTreeSet<String>,
     /// Names with something to install.
     pub(super) pending: BTreeSet<String>,
 }
@@ -74,6 +76,7 @@ impl Peer {
             served: BTreeMap::new(),
             reread: BTreeSet::new(),
             refused: BTreeMap::new(),
+            idle: BTreeSet::new(),
             pending: BTreeSet::new(),
         }
     }
@@ -88,6 +91,13 @@ impl Peer {
         self.by_fingerprint.get(&fingerprint).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Whether a frontend may serve this name: nothing uses it, or only a server line does, are no reason to worry.
+    pub(super) fn is_served(&self, name: &str) -> bool {
+        let status = self.loaded.get(name).map(|loaded| loaded.status);
+        let unused = matches!(status, Some(LoadedStatus::Unused | LoadedStatus::Empty));
+        !unused && !self.idle.contains(name)
+    }
+
     /// Whether HAProxy fetches this leaf's responses by itself, under every name.
     pub(super) fn updates_natively(&self, fingerprint: Fingerprint) -> bool {
         self.names(fingerprint).iter().all(|name| self.native.contains(name))
@@ -97,7 +107,7 @@ impl Peer {
     pub(super) fn set_loaded(&mut self, loaded: Vec<LoadedCertificate>) {
         let before = std::mem::take(&mut self.loaded);
         for mut certificate in loaded {
-            if certificate.status == LoadedStatus::NotShown {
+            if certificate.fingerprint.is_none() {
                 certificate.fingerprint = before.get(&certificate.name).and_then(|known| known.fingerprint);
             }
             self.loaded.insert(certificate.name.clone(), certificate);
@@ -107,6 +117,7 @@ impl Peer {
         self.served.retain(|name, _| loaded.contains_key(name));
         self.reread.retain(|name| loaded.contains_key(name));
         self.refused.retain(|name, _| loaded.contains_key(name));
+        self.idle.retain(|name| loaded.contains_key(name));
         self.pending.retain(|name| loaded.contains_key(name));
     }
 
@@ -139,6 +150,7 @@ impl Peer {
         self.served.clear();
         self.reread.clear();
         self.refused.clear();
+        self.idle.clear();
         self.pending.clear();
         self.entries = None;
         for certificate in self.loaded.values_mut().filter(|each| each.status == LoadedStatus::NotShown) {
@@ -150,7 +162,7 @@ impl Peer {
     /// Marks, for every name of a leaf, whether there is something to install.
     pub(super) fn offer(&mut self, fingerprint: Fingerprint, staple: Option<&Staple>) {
         for name in self.by_fingerprint.get(&fingerprint).into_iter().flatten() {
-            let wanted = staple.filter(|_| !self.native.contains(name)).is_some_and(|staple| {
+            let wanted = staple.filter(|_| self.is_served(name) && !self.native.contains(name)).is_some_and(|staple| {
                 let served = self.served.get(name).filter(|_| !self.reread.contains(name));
                 served.is_none_or(|served| !served.is_as_good_as(staple))
             });

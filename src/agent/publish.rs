@@ -9,6 +9,7 @@ use super::world::{HandsOff, Leaf, World};
 use crate::certificate::Fingerprint;
 use crate::clock::{Moment, later};
 use crate::discovery::FileError;
+use crate::haproxy::Process;
 use crate::ocsp::Staple;
 use crate::settings::OnRevoked;
 use crate::status::{CertificateStatus, HaproxyStatus, OcspStatus, ServedStatus, StapleStatus, State, Status, Trouble};
@@ -19,6 +20,8 @@ use crate::uri;
 struct Row<'a> {
     leaf: Option<&'a Leaf>,
     loaded_at: Vec<&'a Peer>,
+    /// HAProxy has it, and no frontend serves it.
+    idle: bool,
     unreadable: Option<&'a FileError>,
     /// The file of this name holds another certificate than HAProxy runs, or cannot be read any more.
     note: Option<String>,
@@ -65,7 +68,11 @@ impl World {
                 if row.leaf.is_none_or(|known| known.files.is_empty()) {
                     row.leaf = Some(leaf);
                 }
-                row.loaded_at.push(peer);
+                if peer.is_served(&certificate.name) {
+                    row.loaded_at.push(peer);
+                } else {
+                    row.idle = true;
+                }
                 row.files = leaf.files.keys().map(|path| path.display().to_string()).collect();
             }
         }
@@ -74,7 +81,10 @@ impl World {
             match content {
                 Ok(content) => {
                     let fingerprint = content.bundle.leaf.fingerprint();
-                    if loaded.contains(&fingerprint) {
+                    // A CA's certificate beside those it issued is there to be found as an issuer.
+                    let only_an_issuer =
+                        content.bundle.leaf.is_ca() && content.bundle.leaf.ocsp_responders().is_empty();
+                    if loaded.contains(&fingerprint) || only_an_issuer {
                         continue;
                     }
                     let row = rows.entry(name).or_default();
@@ -121,6 +131,7 @@ impl World {
             served,
             unmatched,
             trouble: peer.trouble.clone(),
+            warnings: peer.process.as_ref().map(warnings).unwrap_or_default(),
         }
     }
 
@@ -174,14 +185,19 @@ impl World {
                 let text = "HAProxy's own ocsp-update takes care of it; set 'ocsp-update off' to hand it over";
                 return (State::NativeUpdate, text.to_owned());
             }
-            None => {}
+            Some(HandsOff::Authority) | None => {}
         }
         if leaf.certificate.not_after() < now.wall {
             let ended = leaf.certificate.not_after();
             return (State::Expired, format!("the certificate itself ended at {ended}: renew it"));
         }
         if row.loaded_at.is_empty() && self.peers.iter().any(|peer| peer.surveyed) {
-            return (State::NotLoaded, "on disk, but no HAProxy has loaded it".to_owned());
+            let text = if row.idle {
+                "HAProxy has it, but no frontend serves it: a server's certificate, or one that nothing uses"
+            } else {
+                "on disk, but no HAProxy has loaded it"
+            };
+            return (State::NotLoaded, text.to_owned());
         }
         if leaf.responders.is_empty() {
             let named = leaf.certificate.ocsp_responders();
@@ -261,6 +277,36 @@ impl World {
         }
         (State::Pending, "a verified staple is held and waits for HAProxy".to_owned())
     }
+}
+
+/// What deserves a word about a HAProxy though everything works.
+fn warnings(process: &Process) -> Vec<Trouble> {
+    let mut warnings = Vec::new();
+    if process.version.may_have_the_stapling_race() {
+        warnings.push(Trouble {
+            kind: "stapling_race",
+            detail: format!(
+                "HAProxy {} is older than the fix (July 2026, commit 26e74f140) of a race in which a handshake may read \
+                 freed memory while a staple is replaced",
+                process.version
+            ),
+            remedy: "Update to 2.6.32, 2.8.27, 3.0.26, 3.2.22, 3.3.13, 3.4.3 or later, or ask your distribution whether it \
+                     has the fix; staples are only written when they differ, to keep the window small."
+                .to_owned(),
+        });
+    }
+    if process.processes > 1 {
+        warnings.push(Trouble {
+            kind: "several_processes",
+            detail: format!(
+                "HAProxy runs as {} processes (nbproc), and each has staples of its own",
+                process.processes
+            ),
+            remedy: "Give each process its own stats socket and name them all in STAPLER_SOCKETS, or use threads."
+                .to_owned(),
+        });
+    }
+    warnings
 }
 
 fn unreadable(name: &str, row: &Row<'_>) -> CertificateStatus {

@@ -17,6 +17,7 @@ pub(super) struct Transitions {
     haproxies: BTreeMap<String, (Option<bool>, Option<&'static str>)>,
     troubles: BTreeSet<String>,
     unmatched: BTreeMap<String, BTreeSet<String>>,
+    warned: BTreeSet<(String, String)>,
     last_pass_at: Option<Timestamp>,
 }
 
@@ -38,6 +39,13 @@ impl Transitions {
                 None => {
                     let version = haproxy.version.as_deref().unwrap_or_default();
                     tracing::info!(haproxy = name, version, "HAProxy answers");
+                }
+            }
+        }
+        for haproxy in &status.haproxy {
+            for warning in &haproxy.warnings {
+                if self.warned.insert((haproxy.haproxy.clone(), warning.detail.clone())) {
+                    tracing::warn!(haproxy = haproxy.haproxy, reason = warning.kind, "{warning}");
                 }
             }
         }

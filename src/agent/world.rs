@@ -122,6 +122,8 @@ pub(super) struct Leaf {
 pub(super) enum HandsOff {
     Excluded,
     NativeUpdate,
+    /// A CA's certificate that no HAProxy has loaded: it is there to be found as an issuer.
+    Authority,
 }
 
 /// Where a leaf stands with the network.
@@ -329,7 +331,8 @@ fn rank(source: IssuerSource) -> u8 {
     match source {
         IssuerSource::Chain => 0,
         IssuerSource::IssuerFile => 1,
-        IssuerSource::AuthorityInfoAccess => 2,
+        IssuerSource::OtherFile => 2,
+        IssuerSource::AuthorityInfoAccess => 3,
     }
 }
 

@@ -50,6 +50,23 @@ impl Version {
         self.is_at_least(2, 8)
     }
 
+    /// Whether this release is older than the fix of the race between a staple's replacement and a handshake
+    /// (26e74f140, 2026-07-28). Distributions may have the fix under an older number.
+    #[must_use]
+    pub fn may_have_the_stapling_race(&self) -> bool {
+        let first_fixed = match (self.major, self.minor) {
+            (2, 6) => 32,
+            (2, 8) => 27,
+            (3, 0) => 26,
+            (3, 2) => 22,
+            (3, 3) => 13,
+            (3, 4) => 3,
+            // Branches that were not maintained any more in July 2026, and those that began after it.
+            _ => return !self.is_at_least(3, 5),
+        };
+        self.patch.is_none_or(|patch| patch < first_fixed)
+    }
+
     /// Whether `a.pem.rsa` and `a.pem.ecdsa` are one store named `a.pem`.
     #[must_use]
     pub fn bundles(&self) -> bool {
@@ -123,6 +140,18 @@ mod tests {
 
     fn process() -> Process {
         Process::parse(INFO).unwrap()
+    }
+
+    #[test]
+    fn releases_before_the_fix_of_the_stapling_race_are_known() {
+        let racy = |text: &str| Version::parse(text).unwrap().may_have_the_stapling_race();
+        for text in ["2.2.9-2+deb11u6", "2.6.12-1+deb12u3", "2.6.31", "2.8.25-5cf5d0683", "3.1.99", "3.4.2", "3.4-dev8"]
+        {
+            assert!(racy(text), "{text}");
+        }
+        for text in ["2.6.32", "2.8.27", "3.0.26", "3.2.26-1", "3.4.7-1", "3.5-dev5", "3.5.0", "4.0.1"] {
+            assert!(!racy(text), "{text}");
+        }
     }
 
     #[test]

@@ -154,7 +154,9 @@ fn a_certificate_with_nothing_to_staple_says_why_and_alarms_nobody() {
     }
     wait_for_passes(&mut stapler, 2);
     assert_eq!(said(&stapler, "no_responder"), 4);
-    let warnings: Vec<String> = stapler.log().lines().filter(|line| line.contains("WARN")).map(str::to_owned).collect();
+    // What is said about the HAProxy that runs here is another matter.
+    let of_ours = |line: &&str| line.contains("WARN") && !line.contains("stapling_race");
+    let warnings: Vec<String> = stapler.log().lines().filter(of_ours).map(str::to_owned).collect();
     assert!(warnings.len() == 1 && warnings[0].contains("expired.pem"), "{warnings:#?}");
     // Nobody was asked about a certificate that nobody can use any more.
     assert_eq!(authority.responder.total_requests(), 1);

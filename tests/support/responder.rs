@@ -50,6 +50,8 @@ pub enum Behaviour {
     Delayed(Duration, Box<Self>),
     /// Behaves so when asked by GET, and otherwise as the second says.
     ByMethod(Box<Self>, Box<Self>),
+    /// Behaves so when asked for the first time, and ever after as the second says.
+    First(Box<Self>, Box<Self>),
 }
 
 impl Behaviour {
@@ -204,24 +206,26 @@ async fn answer(
 ) -> HttpResponse {
     let request = ocsp_request(&method, &uri, &headers, &body);
     let serial = request.as_deref().and_then(serial_asked_for);
-    let (file, script) = {
+    let (file, script, is_first) = {
         let mut book = shared.book();
+        let is_first = book.received.iter().all(|earlier| earlier.serial != serial);
         let target = uri.path_and_query().map_or_else(String::new, ToString::to_string);
         let received = Received { method: method.clone(), target, headers, serial: serial.clone(), request };
         book.received.push(received);
-        (book.files.get(uri.path()).cloned(), serial.as_ref().and_then(|serial| book.scripts.get(serial)).cloned())
+        let script = serial.as_ref().and_then(|serial| book.scripts.get(serial)).cloned();
+        (book.files.get(uri.path()).cloned(), script, is_first)
     };
     if let Some((content_type, content)) = file {
         return http(200, &[(header::CONTENT_TYPE.as_str(), &content_type)], content);
     }
     match (script, serial) {
-        (Some(script), _) => perform(&script, script.behaviour.clone(), &method).await,
+        (Some(script), _) => perform(&script, script.behaviour.clone(), &method, is_first).await,
         (None, Some(_)) => ocsp(refusal(OcspResponseStatus::Unauthorized)),
         (None, None) => http(404, &[], b"neither a file nor an OCSP request\n".to_vec()),
     }
 }
 
-async fn perform(script: &Script, mut behaviour: Behaviour, method: &Method) -> HttpResponse {
+async fn perform(script: &Script, mut behaviour: Behaviour, method: &Method, is_first: bool) -> HttpResponse {
     loop {
         match behaviour {
             Behaviour::Delayed(delay, inner) => {
@@ -229,6 +233,7 @@ async fn perform(script: &Script, mut behaviour: Behaviour, method: &Method) -> 
                 behaviour = *inner;
             }
             Behaviour::ByMethod(get, other) => behaviour = if method == Method::GET { *get } else { *other },
+            Behaviour::First(first, later) => behaviour = if is_first { *first } else { *later },
             Behaviour::Hang => std::future::pending::<()>().await,
             Behaviour::Http(status, headers, body) => {
                 let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

@@ -4,14 +4,14 @@ mod answers;
 mod disk;
 mod peers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub(super) use self::disk::{DiskDone, Restored};
 pub(super) use self::peers::Installed;
 use super::world::{DiskTask, HandsOff, Kept, Leaf, World, beside};
-use crate::certificate::{Fingerprint, Issuer};
+use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery;
 use crate::fetch::{IssuerError, Report};
@@ -98,6 +98,7 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Mo
         let safe = beside(&content.bundle, &content.issuer_file, leaf.issuer.as_ref());
         leaf.files.insert(path.clone(), safe);
     }
+    found.extend(adopt_orphans(world));
     forget_what_is_gone(world);
     // Those whose issuer was just put there can be asked about at once.
     for fingerprint in found {
@@ -114,6 +115,33 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Mo
         world.disk.queue.push_back(DiskTask::Sweep { keep: world.leaves.keys().copied().collect() });
     }
     join(world, now);
+}
+
+/// Looks for the issuers of leaves that have none among the files of CA certificates: HAProxy's `issuers-chain-path` is a
+/// directory of them, and may be named in STAPLER_CERTS. Says whose was found.
+fn adopt_orphans(world: &mut World) -> Vec<Fingerprint> {
+    let orphans: Vec<Fingerprint> =
+        world.leaves.iter().filter(|(_, leaf)| leaf.issuer.is_none()).map(|(fingerprint, _)| *fingerprint).collect();
+    if orphans.is_empty() {
+        return orphans;
+    }
+    let mut authorities: BTreeMap<&str, Vec<Certificate>> = BTreeMap::new();
+    for content in world.files.values().flatten() {
+        let (first, others) = (&content.bundle.leaf, &content.bundle.chain);
+        for certificate in [first].into_iter().chain(others).filter(|_| first.is_ca()) {
+            authorities.entry(certificate.subject()).or_default().push(certificate.clone());
+        }
+    }
+    let mut adopted = Vec::new();
+    for fingerprint in orphans {
+        let Some(leaf) = world.leaves.get_mut(&fingerprint) else { continue };
+        let candidates = authorities.get(leaf.certificate.issuer()).map(Vec::as_slice).unwrap_or_default();
+        if let Some(issuer) = Issuer::find(&leaf.certificate, candidates, IssuerSource::OtherFile) {
+            leaf.accept_issuer(issuer);
+            adopted.push(fingerprint);
+        }
+    }
+    adopted
 }
 
 fn scan_trouble(problem: &discovery::Problem) -> Trouble {
@@ -184,7 +212,11 @@ fn hands_off(world: &World, fingerprint: Fingerprint) -> Option<HandsOff> {
         names.extend(leaf.files.keys().map(|path| world.settings.path_map.to_haproxy(path)));
     }
     let excluded = !names.is_empty() && !names.iter().any(|name| filter.matches(name));
-    if excluded { Some(HandsOff::Excluded) } else { native.then_some(HandsOff::NativeUpdate) }
+    match (excluded, leaf.certificate.is_ca() && !is_loaded) {
+        (true, _) => Some(HandsOff::Excluded),
+        (false, true) => Some(HandsOff::Authority),
+        (false, false) => native.then_some(HandsOff::NativeUpdate),
+    }
 }
 
 /// A leaf has another staple or another issuer: everything that hangs on it follows.

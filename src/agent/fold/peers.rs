@@ -96,6 +96,7 @@ pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, 
             if readable && peer.read_back_again <= now.monotonic {
                 peer.read_back_again = now.monotonic.after(world.settings.refresh_interval);
                 peer.reread = peer.served.keys().cloned().collect();
+                peer.idle.clear();
             }
             // Somebody may have replaced a certificate at run time: what HAProxy served for it went with it.
             let entries: Option<BTreeSet<&CertIdKey>> =
@@ -173,6 +174,12 @@ pub(super) fn installed(
                 peer.refused.remove(&name);
                 peer.pending.remove(&name);
                 peer.served.insert(name, Served::Newer { this_update, next_update });
+            }
+            // A server's certificate, or one that nothing uses: HAProxy keeps no staple for it, and that is no fault.
+            Installed::Refused(InstallError::NoEntry | InstallError::NotReferenced) => {
+                peer.refused.remove(&name);
+                peer.pending.remove(&name);
+                peer.idle.insert(name);
             }
             Installed::Refused(error) => {
                 counters.staple_install_failures.with_label_values(&[label.as_str(), error.kind()]).inc();
