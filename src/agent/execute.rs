@@ -15,7 +15,7 @@ use super::world::DiskTask;
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
 use crate::clock::{Clock, earlier};
-use crate::discovery::{Scanner, own_ocsp_path};
+use crate::discovery::Scanner;
 use crate::fetch;
 use crate::haproxy::{
     self, Entry, HeldResponse, Installation, IssuerKnowledge, Outcome, OverwritePolicy, Process, RuntimeApi, StapleView,
@@ -59,7 +59,7 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
                 jobs.spawn_blocking(move || {
                     let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
                     let scan = scanner.scan(&also);
-                    let lost = kept.into_iter().filter(|path| !own_ocsp_path(path).exists()).collect();
+                    let lost = kept.into_iter().filter(|ocsp| !ocsp.exists()).collect();
                     Done::Scan { scan, lost }
                 });
             }
@@ -194,9 +194,9 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
             let state = store.save(fingerprint, &staple).map(count);
             let written = beside
                 .into_iter()
-                .map(|path| {
-                    let result = store.keep_beside(&path, &staple).map(count);
-                    (path, result)
+                .map(|(ocsp, certificate)| {
+                    let result = store.keep_beside(&ocsp, &certificate, &staple).map(count);
+                    (ocsp, result)
                 })
                 .collect();
             DiskDone::Kept { fingerprint, staple, written, state }
@@ -205,9 +205,9 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
         DiskTask::KeepIssuer { fingerprint, issuer } => {
             DiskDone::IssuerKept { fingerprint, error: store.save_issuer(fingerprint, &issuer).err() }
         }
-        DiskTask::Discard { fingerprint, certificate, staple } => {
-            let error = store.remove_beside(&certificate, &staple).err();
-            DiskDone::Discarded { fingerprint, certificate, staple, error }
+        DiskTask::Discard { fingerprint, ocsp, staple } => {
+            let error = store.remove_beside(&ocsp, &staple).err();
+            DiskDone::Discarded { fingerprint, ocsp, staple, error }
         }
     }
 }
@@ -239,8 +239,8 @@ fn restore(
 }
 
 /// A `.ocsp` file that cannot be read is as good as none: it is HAProxy's to complain about, or ours to replace.
-fn read_beside(store: &Store, certificate: &Path) -> Option<Vec<u8>> {
-    store.read_beside(certificate).unwrap_or_else(|error| {
+fn read_beside(store: &Store, ocsp: &Path) -> Option<Vec<u8>> {
+    store.read_beside(ocsp).unwrap_or_else(|error| {
         tracing::debug!(%error, "unreadable .ocsp file");
         None
     })

@@ -7,6 +7,7 @@
 mod execute;
 mod fold;
 mod peer;
+mod places;
 mod plan;
 mod publish;
 mod transitions;
