@@ -136,15 +136,23 @@ impl Run {
             }
             Step::Authority { mood, lasting } => self.site.set_mood(mood, lasting),
             Step::Stapler { kill, away } => self.restart_stapler(kill, away),
+            Step::KillWhileBusy { after } => {
+                // Without files to start from, everything has to be installed anew.
+                promises::remove_ocsp_files(&self.site);
+                self.reload();
+                std::thread::sleep(after);
+                self.restart_stapler(true, Duration::ZERO);
+            }
             Step::LoseOcspFiles => {
-                for path in promises::ocsp_files(&self.site) {
-                    // The program may be about to remove it.
-                    let _ = std::fs::remove_file(path);
-                }
+                promises::remove_ocsp_files(&self.site);
             }
             Step::LoseState => {
                 let state = self.site.stapler.state_dir();
-                wait_for("the state directory to go", PATIENCE, || std::fs::remove_dir_all(&state).ok());
+                // The program may be about to write there.
+                wait_for("the state directory to go", PATIENCE, || {
+                    let _ = std::fs::remove_dir_all(&state);
+                    (!state.exists()).then_some(())
+                });
             }
             Step::Remove { certificate, steps } => {
                 if CERTIFICATES[certificate].may_go() && !self.site.now[certificate].away {
@@ -222,7 +230,12 @@ impl Run {
         self.site.start_stapler();
         if left.is_some() {
             self.tally.transactions_left_by_kills += 1;
+            let start = Instant::now();
             wait_for("the transaction that a SIGKILL left open to be ended", PATIENCE, || {
+                if start.elapsed() > Duration::from_secs(5) {
+                    let name = transaction::open_transaction(&self.site)?;
+                    self.site.haproxy.command(&format!("abort ssl cert {name}"));
+                }
                 transaction::open_transaction(&self.site).is_none().then_some(())
             });
         }

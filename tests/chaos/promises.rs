@@ -25,6 +25,13 @@ pub(crate) fn ocsp_files(site: &Site) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Somebody tidies them away. The program may be about to do the same.
+pub(crate) fn remove_ocsp_files(site: &Site) {
+    for path in ocsp_files(site) {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
 /// Insists on everything that holds at any time.
 pub(crate) fn assert_kept(site: &mut Site) {
     if let Some(status) = site.stapler.process().exited() {
