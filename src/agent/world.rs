@@ -301,6 +301,25 @@ impl Leaf {
         in_chain && self.files.values().all(|beside| *beside == Beside::Safe)
     }
 
+    /// What of this leaf is on disk, as far as this process knows.
+    pub(super) fn kept(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Kept> {
+        let staple = self.kept.as_ref().map(|_| Kept::Staple(fingerprint));
+        let issuer = self.kept_issuer.then_some(Kept::Issuer(fingerprint));
+        staple.into_iter().chain(issuer).chain(self.kept_beside.keys().cloned().map(Kept::Beside))
+    }
+
+    /// Somebody's deployment tidied it away: it is written again.
+    pub(super) fn lose(&mut self, fingerprint: Fingerprint, lost: &BTreeSet<Kept>) {
+        if lost.is_empty() {
+            return;
+        }
+        if lost.contains(&Kept::Staple(fingerprint)) {
+            self.kept = None;
+        }
+        self.kept_issuer &= !lost.contains(&Kept::Issuer(fingerprint));
+        self.kept_beside.retain(|path, _| !lost.contains(&Kept::Beside(path.clone())));
+    }
+
     /// The files beside which a `.ocsp` may stand.
     pub(super) fn safe_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.files.iter().filter(|(_, beside)| **beside == Beside::Safe).map(|(path, _)| path)
