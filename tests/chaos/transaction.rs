@@ -7,9 +7,9 @@ use openssl::base64::encode_block;
 
 use super::plan::Content;
 use super::site::{CERTIFICATES, Shape, Site};
-use super::support::PATIENCE;
 use super::support::pki::Identity;
 use super::support::response::Response;
+use super::support::{PATIENCE, wait_for};
 
 /// An open transaction that is not the program's.
 pub(crate) struct Transaction {
@@ -62,6 +62,13 @@ pub(crate) fn replace(site: &mut Site, certificate: usize, leaf: &Identity) {
     assert_eq!(site.leaf(&site.shown(certificate).certificate).serial(), leaf.serial(), "rotated at run time");
 }
 
+/// One command to HAProxy, again while it works on another certificate.
+fn ask(site: &Site, command: &str) -> String {
+    wait_for("certificates to be unlocked", PATIENCE, || {
+        Some(site.haproxy.command(command)).filter(|reply| !reply.contains("currently locked"))
+    })
+}
+
 /// Opens a transaction as soon as there is room for one.
 fn begin(site: &Site, certificate: usize, put: &Put) -> String {
     let path = site.path(certificate).display().to_string();
@@ -78,7 +85,7 @@ fn begin(site: &Site, certificate: usize, put: &Put) -> String {
             std::thread::sleep(Duration::from_millis(5));
             continue;
         }
-        let reply = site.haproxy.command(&format!("set ssl cert {path}{suffix} <<\n{payload}"));
+        let reply = ask(site, &format!("set ssl cert {path}{suffix} <<\n{payload}"));
         if let Some(name) = reply.trim().strip_prefix("Transaction created for certificate ") {
             return name.strip_suffix('!').unwrap().to_owned();
         }
@@ -89,7 +96,7 @@ fn begin(site: &Site, certificate: usize, put: &Put) -> String {
 
 /// The certificate that HAProxy's transaction is about, if there is one.
 pub(crate) fn open_transaction(site: &Site) -> Option<String> {
-    let listing = site.haproxy.command("show ssl cert");
+    let listing = ask(site, "show ssl cert");
     let name = listing.lines().skip_while(|line| *line != "# transaction").nth(1)?.strip_prefix('*')?;
     // HAProxy 2.2 lists the halves of a pair as well.
     Some(name.split(": ").next().unwrap_or(name).to_owned())
@@ -97,11 +104,11 @@ pub(crate) fn open_transaction(site: &Site) -> Option<String> {
 
 /// What HAProxy shows of the open transaction.
 fn content_of(site: &Site, name: &str) -> String {
-    site.haproxy.command(&format!("show ssl cert *{name}"))
+    ask(site, &format!("show ssl cert *{name}"))
 }
 
 fn succeed(site: &Site, name: &str) {
-    let reply = site.haproxy.command(&format!("commit ssl cert {name}"));
+    let reply = ask(site, &format!("commit ssl cert {name}"));
     assert!(reply.trim_end().ends_with("Success!"), "commit ssl cert {name}: {reply}");
 }
 
@@ -118,7 +125,7 @@ impl Transaction {
         self.assert_untouched(site);
         let before = site.shown(self.certificate).certificate;
         if !self.commit {
-            let reply = site.haproxy.command(&format!("abort ssl cert {}", self.name));
+            let reply = ask(site, &format!("abort ssl cert {}", self.name));
             assert!(reply.contains("Transaction aborted for certificate"), "{reply}");
             assert_eq!(site.shown(self.certificate).certificate, before, "an aborted transaction changed something");
             return;
