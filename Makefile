@@ -65,6 +65,17 @@ matrix: ## The Runtime API and the main job on HAProxy 2.2, 2.6, 2.8, 3.0, 3.2 a
 		HAPROXY_BIN="$$bin" cargo test --locked --test main_job; \
 	done
 
+# CHAOS_SEED=n plays the steps of that seed again, CHAOS_STEPS=n so many; HAPROXY_BINS as above.
+.PHONY: chaos
+chaos: ## 200 random reloads, crashes, rotations and transactions on HAProxy 2.6 and 3.4
+	@scripts/setup test
+	@bins="$${HAPROXY_BINS:-$$(scripts/haproxy-versions "$${XDG_CACHE_HOME:-$$HOME/.cache}/haproxy-stapler" 2.6 3.4)}"; \
+	export CHAOS_STEPS="$${CHAOS_STEPS:-200}"; \
+	for bin in $${bins//:/ }; do \
+		echo "HAPROXY_BIN=$$bin CHAOS_STEPS=$$CHAOS_STEPS cargo test --test chaos"; \
+		HAPROXY_BIN="$$bin" cargo test --locked --test chaos -- --nocapture; \
+	done
+
 .PHONY: vectors
 vectors: ## Other projects' OCSP responses against their verdicts: DIR=folder of SUITE/CASE/expect.json
 	@[ -n "$(DIR)" ] || { echo 'make vectors DIR=folder' >&2; exit 64; }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::peer::Peer;
-use super::world::{DiskTask, Errand, Leaf, World};
+use super::world::{DiskTask, Errand, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;
@@ -25,8 +25,8 @@ const AGENDA_LIFETIME: Duration = Duration::from_secs(30);
 /// One piece of IO to execute.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Look at the certificate files, and whether the `.ocsp` files in `kept` are still there.
-    Scan { also: Vec<PathBuf>, kept: Vec<PathBuf> },
+    /// Look at the certificate files, and whether what was kept is still there.
+    Scan { also: Vec<PathBuf>, kept: Vec<Kept> },
     /// Work through disk tasks, in order.
     Disk { tasks: Vec<DiskTask> },
     /// Ask the CA about a leaf.
@@ -112,7 +112,7 @@ fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
     also.dedup();
     // Files found that way stay in view.
     also.extend(world.files.keys().cloned());
-    let kept = world.leaves.values().flat_map(|leaf| leaf.kept_beside.keys()).cloned().collect();
+    let kept = world.leaves.iter().flat_map(|(fingerprint, leaf)| leaf.kept(*fingerprint)).collect();
     jobs.push(Job::Scan { also, kept });
 }
 
