@@ -21,7 +21,7 @@ build: ## Build the release binary: target/release/haproxy-stapler
 
 .PHONY: demo
 demo: ## Six certificates on a real HAProxy, a CA, and the stapler at work; ONCE=1 stops with a verdict
-	@scripts/setup
+	@scripts/setup demo
 	cargo build --locked --bin haproxy-stapler --example demo
 	@target=$$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
 	exec "$$target/debug/examples/demo" $(if $(ONCE),--once) "$$target/debug/haproxy-stapler"

@@ -15,7 +15,7 @@ use super::world::{DiskTask, Kept};
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
 use crate::clock::{Clock, earlier};
-use crate::discovery::{Scanner, own_ocsp_path};
+use crate::discovery::Scanner;
 use crate::fetch;
 use crate::haproxy::{
     self, Entry, HeldResponse, Installation, IssuerKnowledge, Outcome, OverwritePolicy, Process, RuntimeApi, StapleView,
@@ -188,7 +188,7 @@ fn is_there(store: &Store, kept: &Kept) -> bool {
     match kept {
         Kept::Staple(fingerprint) => store.has_staple(*fingerprint),
         Kept::Issuer(fingerprint) => store.has_issuer(*fingerprint),
-        Kept::Beside(certificate) => own_ocsp_path(certificate).exists(),
+        Kept::Beside(ocsp) => ocsp.exists(),
         Kept::Directory => true,
     }
 }
@@ -203,9 +203,9 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
             let state = store.save(fingerprint, &staple).map(count);
             let written = beside
                 .into_iter()
-                .map(|path| {
-                    let result = store.keep_beside(&path, &staple).map(count);
-                    (path, result)
+                .map(|(ocsp, certificate)| {
+                    let result = store.keep_beside(&ocsp, &certificate, &staple).map(count);
+                    (ocsp, result)
                 })
                 .collect();
             DiskDone::Kept { fingerprint, staple, written, state }
@@ -214,9 +214,9 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
         DiskTask::KeepIssuer { fingerprint, issuer } => {
             DiskDone::IssuerKept { fingerprint, error: store.save_issuer(fingerprint, &issuer).err() }
         }
-        DiskTask::Discard { fingerprint, certificate, staple } => {
-            let error = store.remove_beside(&certificate, &staple).err();
-            DiskDone::Discarded { fingerprint, certificate, staple, error }
+        DiskTask::Discard { fingerprint, ocsp, staple } => {
+            let error = store.remove_beside(&ocsp, &staple).err();
+            DiskDone::Discarded { fingerprint, ocsp, staple, error }
         }
     }
 }
@@ -248,8 +248,8 @@ fn restore(
 }
 
 /// A `.ocsp` file that cannot be read is as good as none: it is HAProxy's to complain about, or ours to replace.
-fn read_beside(store: &Store, certificate: &Path) -> Option<Vec<u8>> {
-    store.read_beside(certificate).unwrap_or_else(|error| {
+fn read_beside(store: &Store, ocsp: &Path) -> Option<Vec<u8>> {
+    store.read_beside(ocsp).unwrap_or_else(|error| {
         tracing::debug!(%error, "unreadable .ocsp file");
         None
     })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::command::{Command, response_limit};
+use super::command::{Command, DEFAULT_BUFFER, response_limit};
 use super::held::{Held, HeldResponse, StapleView};
 use super::inventory::{CertIdKey, Entry, Stapling};
 use super::process::Process;
@@ -149,9 +149,13 @@ async fn write(
     now: Timestamp,
 ) -> Result<Step, InstallError> {
     let staple = &one.staple;
-    let limit = response_limit(one.name);
-    if staple.der.len() > limit {
-        return Err(InstallError::TooLarge { bytes: staple.der.len(), limit });
+    let bytes = staple.der.len();
+    if bytes > response_limit(one.name, DEFAULT_BUFFER) {
+        // Rare enough to ask each time whether somebody made room for it.
+        let limit = response_limit(one.name, session::buffer_size(api).await?);
+        if bytes > limit {
+            return Err(InstallError::TooLarge { bytes, limit });
+        }
     }
     if crate::clock::between(now, staple.next_update) <= SKEW {
         return Err(InstallError::Expired { next_update: Some(staple.next_update) });

@@ -136,6 +136,16 @@ pub async fn held(api: &impl RuntimeApi, process: &Process, entry: &Entry) -> Re
     Ok(Some(if shows_der { Held::from_base64(&reply) } else { Held::from_text(&reply) }))
 }
 
+/// The size of HAProxy's buffers (`tune.bufsize`).
+pub(super) async fn buffer_size(api: &impl RuntimeApi) -> Result<usize, HaproxyError> {
+    let command = Command::show_pools();
+    let reply = api.exchange(&command).await?;
+    // `  - Pool buffer (16384 bytes) : 3 allocated …`, in 3.4 `(16384 bytes/64)`.
+    let size =
+        reply.lines().find_map(|line| line.trim().strip_prefix("- Pool buffer (")?.split_once(' ')?.0.parse().ok());
+    size.ok_or_else(|| HaproxyError::unexpected(&command, &reply))
+}
+
 /// Every entry. Only for versions that list them.
 pub(super) async fn list_entries(api: &impl RuntimeApi) -> Result<Vec<Entry>, HaproxyError> {
     let command = Command::show_entries();

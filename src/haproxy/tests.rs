@@ -312,8 +312,13 @@ async fn what_would_destroy_a_staple_or_not_fit_is_not_sent() {
     assert_eq!(outcome, Outcome::Failed(InstallError::Expired { next_update: Some(soon) }));
     let large = vec![0; 20_000];
     let large: &[u8] = large.leak();
-    let outcome = run(&Script::new([]), "3.4.7", |one| one.staple.der = large).await;
-    assert_eq!(outcome, Outcome::Failed(InstallError::TooLarge { bytes: 20_000, limit: 11_984 }));
+    for (pool, limit) in [("16384 bytes/64", 11_984), ("20480 bytes", 15_056)] {
+        let pools =
+            format!("Dumping pools usage.\n  - Pool pipe (32 bytes) : 0\n  - Pool buffer ({pool}) : 2 allocated\n");
+        let api = Script::new([("show pools", &*pools)]);
+        let outcome = run(&api, "3.4.7", |one| one.staple.der = large).await;
+        assert_eq!(outcome, Outcome::Failed(InstallError::TooLarge { bytes: 20_000, limit }));
+    }
     let api = Script::new([("show ssl ocsp-response", "\n")]);
     let outcome = run(&api, "3.2.26", |one| one.name = "/c/a\n;b.pem").await;
     assert_eq!(outcome, Outcome::Failed(InstallError::Name(Unsendable("/c/a\n;b.pem".to_owned()))));

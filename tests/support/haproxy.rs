@@ -29,6 +29,8 @@ pub struct Builder {
     dir: TempDir,
     mode: Mode,
     global: Vec<String>,
+    preamble: String,
+    sections: String,
     bind: Option<String>,
     bind_options: String,
     level: String,
@@ -53,6 +55,18 @@ impl Builder {
     /// A line for the `global` section.
     pub fn global(mut self, line: &str) -> Self {
         self.global.push(line.to_owned());
+        self
+    }
+
+    /// Sections that come before all others but `global`: a crt-store.
+    pub fn preamble(mut self, sections: &str) -> Self {
+        self.preamble.push_str(sections);
+        self
+    }
+
+    /// Sections that come after all others: backends, more frontends.
+    pub fn section(mut self, section: &str) -> Self {
+        self.sections.push_str(section);
         self
     }
 
@@ -85,6 +99,11 @@ impl Builder {
         self.dir.path().join("certs")
     }
 
+    /// The directory of everything that is its own; it runs there.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Starts it and waits until both its socket and its port answer.
     ///
     /// # Panics
@@ -109,6 +128,7 @@ impl Builder {
         line("    stats timeout 30s");
         line("    tune.ssl.default-dh-param 2048");
         self.global.iter().for_each(|text| line(&format!("    {text}")));
+        line(&self.preamble);
         line("defaults");
         line("    mode http");
         line("    timeout connect 5s");
@@ -117,6 +137,7 @@ impl Builder {
         line("frontend tls");
         line(&format!("    bind 127.0.0.1:{port} ssl {certificates} {}", self.bind_options));
         line("    http-request return status 200 content-type text/plain string ok");
+        line(&self.sections);
         config
     }
 }
@@ -136,6 +157,8 @@ impl Haproxy {
             dir,
             mode: Mode::default(),
             global: Vec::new(),
+            preamble: String::new(),
+            sections: String::new(),
             bind: None,
             bind_options: String::new(),
             level: "admin".to_owned(),
@@ -165,6 +188,11 @@ impl Haproxy {
     /// The path of one certificate file, which is also HAProxy's name for it.
     pub fn certificate(&self, name: &str) -> PathBuf {
         self.certs_dir().join(name)
+    }
+
+    /// The directory of everything that is its own; it runs there.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Its configuration file, for tests that change it before a reload.
