@@ -104,6 +104,18 @@ impl Builder {
         self.dir.path()
     }
 
+    /// The program that would start.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The version that would start: `2.6.12-1+deb12u3`.
+    pub fn version(&self) -> String {
+        let words = run(Command::new(&self.binary).arg("-v"));
+        let words = String::from_utf8_lossy(&words.stdout).into_owned();
+        words.split_whitespace().nth(2).expect("-v names the version").to_owned()
+    }
+
     /// Starts it and waits until both its socket and its port answer.
     ///
     /// # Panics
@@ -231,6 +243,30 @@ impl Haproxy {
             }
         }
         self.processes.retain_mut(|process| process.exited().is_none());
+    }
+
+    /// Tries to reload with a configuration that does not load, as it happens to people, and waits until HAProxy has
+    /// said so. The configuration is in order again afterwards.
+    pub fn fail_to_reload(&mut self) {
+        let config = std::fs::read_to_string(self.config_file()).expect("read haproxy.cfg");
+        std::fs::write(self.config_file(), format!("{config}\nnonsense\n")).expect("write haproxy.cfg");
+        match self.mode {
+            Mode::Single => {
+                let mut command = Command::new(&self.binary);
+                command.args(["-db", "-f"]).arg(self.config_file()).args(["-sf", &self.pid().to_string()]);
+                assert!(!run(command.current_dir(self.dir.path())).status.success(), "nonsense was accepted");
+            }
+            Mode::MasterWorker => {
+                let said = self.log().len();
+                self.current_mut().signal("USR2");
+                wait_for("HAProxy to refuse the configuration", PATIENCE, || {
+                    let words = self.log();
+                    let refused = words.get(said..).is_some_and(|new| new.contains("nonsense"));
+                    (refused && self.master_knows(info(&self.socket(), "Pid")?.parse().ok()?)).then_some(())
+                });
+            }
+        }
+        std::fs::write(self.config_file(), config).expect("write haproxy.cfg");
     }
 
     /// Ends it and starts it anew.
