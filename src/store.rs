@@ -69,6 +69,18 @@ impl Store {
         self.save_state(fingerprint, STAPLE, staple.der())
     }
 
+    /// Whether there still is a staple saved for this certificate; what is in it is not looked at.
+    #[must_use]
+    pub fn has_staple(&self, fingerprint: Fingerprint) -> bool {
+        self.state_path(fingerprint, STAPLE).exists()
+    }
+
+    /// Whether there still is a downloaded issuer saved for this leaf; what is in it is not looked at.
+    #[must_use]
+    pub fn has_issuer(&self, leaf: Fingerprint) -> bool {
+        self.state_path(leaf, ISSUER).exists()
+    }
+
     /// The downloaded issuer of this leaf; unverified.
     ///
     /// # Errors

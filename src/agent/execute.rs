@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use super::Peers;
 use super::fold::{DiskDone, Done, Installed, Restored};
 use super::plan::{Item, Job};
-use super::world::DiskTask;
+use super::world::{DiskTask, Kept};
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
 use crate::clock::{Clock, earlier};
@@ -55,11 +55,11 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
         let clock = self.clock;
         match job {
             Job::Scan { also, kept } => {
-                let scanner = self.scanner.clone();
+                let (scanner, store) = (self.scanner.clone(), self.store.clone());
                 jobs.spawn_blocking(move || {
                     let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
                     let scan = scanner.scan(&also);
-                    let lost = kept.into_iter().filter(|ocsp| !ocsp.exists()).collect();
+                    let lost = kept.into_iter().filter(|what| !is_there(&store, what)).collect();
                     Done::Scan { scan, lost }
                 });
             }
@@ -182,6 +182,15 @@ fn settled(outcome: Outcome, item: &Item) -> Installed {
 fn verified(der: &[u8], leaf: &Certificate, issuer: &Certificate, now: Timestamp) -> Option<Staple> {
     let id = CertId::new(leaf, issuer).ok()?;
     ocsp::verify(der, leaf, issuer, now).ok().and_then(|response| Staple::new(response, &id, now).ok())
+}
+
+fn is_there(store: &Store, kept: &Kept) -> bool {
+    match kept {
+        Kept::Staple(fingerprint) => store.has_staple(*fingerprint),
+        Kept::Issuer(fingerprint) => store.has_issuer(*fingerprint),
+        Kept::Beside(ocsp) => ocsp.exists(),
+        Kept::Directory => true,
+    }
 }
 
 fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {

@@ -54,6 +54,8 @@ pub(super) struct Refused {
     pub(super) trouble: Trouble,
     pub(super) times: u32,
     pub(super) again: Monotonic,
+    /// Because of a transaction of somebody else, which says nothing about the staple.
+    pub(super) busy: bool,
 }
 
 impl Peer {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::peer::Peer;
-use super::world::{DiskTask, Errand, Leaf, World};
+use super::world::{DiskTask, Errand, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;
@@ -25,8 +25,8 @@ const AGENDA_LIFETIME: Duration = Duration::from_secs(30);
 /// One piece of IO to execute.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Look at the certificate files, and whether the `.ocsp` files in `kept` are still there.
-    Scan { also: Vec<PathBuf>, kept: Vec<PathBuf> },
+    /// Look at the certificate files, and whether what was kept is still there.
+    Scan { also: Vec<PathBuf>, kept: Vec<Kept> },
     /// Work through disk tasks, in order.
     Disk { tasks: Vec<DiskTask> },
     /// Ask the CA about a leaf.
@@ -72,8 +72,8 @@ pub(super) fn plan(world: &mut World, now: Moment) -> Vec<Job> {
 pub(super) fn next_wake(world: &World, now: Monotonic) -> Monotonic {
     let peers = world.peers.iter().filter(|peer| !peer.running).flat_map(|peer| {
         let survey = (peer.up == Some(true)).then_some(peer.next_survey);
-        let retries = peer.pending.iter().filter_map(|each| peer.refused.get(each)).map(|refused| refused.again);
-        let retry = retries.filter(|again| *again > now).min();
+        let refused = peer.refused.iter().filter(|(name, _)| peer.pending.contains(*name));
+        let retry = refused.map(|(_, refused)| refused.again).filter(|again| *again > now).min();
         [Some(peer.next_look), survey, retry]
     });
     let errand = world.agenda.first().map(|(due, _)| *due);
@@ -112,7 +112,7 @@ fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
     also.dedup();
     // Files found that way stay in view.
     also.extend(world.files.keys().cloned());
-    let kept = world.leaves.values().flat_map(|leaf| leaf.kept_beside.keys()).cloned().collect();
+    let kept = world.leaves.iter().flat_map(|(fingerprint, leaf)| leaf.kept(*fingerprint)).collect();
     jobs.push(Job::Scan { also, kept });
 }
 

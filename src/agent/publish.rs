@@ -142,6 +142,9 @@ impl World {
         let served: Vec<ServedStatus> =
             row.loaded_at.iter().filter_map(|peer| peer.served.get(name)?.status(&peer.label(), now.wall)).collect();
         let (state, mut detail) = self.judge(name, leaf, row, &served, now);
+        if let Some(peer) = row.loaded_at.iter().find(|peer| peer.up == Some(false)) {
+            detail = format!("{detail}; that is the last known, {} does not answer", peer.label());
+        }
         if let Some(note) = &row.note {
             detail = format!("{detail}; {note}");
         }

@@ -297,6 +297,25 @@ impl Leaf {
         let in_chain = self.issuer.as_ref().is_some_and(|issuer| issuer.source() == IssuerSource::Chain);
         in_chain && self.files.values().all(|home| home.issuer != IssuerAtStart::Nowhere)
     }
+
+    /// What of this leaf is on disk, as far as this process knows.
+    pub(super) fn kept(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Kept> {
+        let staple = self.kept.as_ref().map(|_| Kept::Staple(fingerprint));
+        let issuer = self.kept_issuer.then_some(Kept::Issuer(fingerprint));
+        staple.into_iter().chain(issuer).chain(self.kept_beside.keys().cloned().map(Kept::Beside))
+    }
+
+    /// Somebody's deployment tidied it away: it is written again.
+    pub(super) fn lose(&mut self, fingerprint: Fingerprint, lost: &BTreeSet<Kept>) {
+        if lost.is_empty() {
+            return;
+        }
+        if lost.contains(&Kept::Staple(fingerprint)) {
+            self.kept = None;
+        }
+        self.kept_issuer &= !lost.contains(&Kept::Issuer(fingerprint));
+        self.kept_beside.retain(|path, _| !lost.contains(&Kept::Beside(path.clone())));
+    }
 }
 
 /// A staple's life for the schedule.

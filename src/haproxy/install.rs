@@ -262,7 +262,7 @@ async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>
     }
     let mut steps = issuer.iter().chain([&response]);
     let Some(first) = steps.next() else { return Err(InstallError::NoEntry) };
-    let reply = api.exchange(first).await?;
+    let reply = session::exchange_unlocked(api, first).await?;
     let name = match opened(&reply) {
         Opened::New(certificate) if is_name_of(process, certificate, one.name) => certificate.to_owned(),
         Opened::New(certificate) => {
@@ -276,7 +276,7 @@ async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>
         Opened::Not => return Err(refused(first, issuer.as_ref(), &reply)),
     };
     for step in steps {
-        let refusal = match api.exchange(step).await {
+        let refusal = match session::exchange_unlocked(api, step).await {
             Ok(reply) => match opened(&reply) {
                 Opened::Updated(certificate) if certificate == name => continue,
                 // Ours is gone already, and another took its place.
@@ -339,13 +339,20 @@ fn refused(command: &Command, issuer: Option<&Command>, reply: &str) -> InstallE
 }
 
 async fn abort(api: &impl RuntimeApi, name: &str) -> Result<(), InstallError> {
-    api.exchange(&Command::abort(name)?).await?;
+    session::exchange_unlocked(api, &Command::abort(name)?).await?;
     Ok(())
 }
 
 async fn commit(api: &impl RuntimeApi, process: &Process, name: &str) -> Result<Step, InstallError> {
     let command = Command::commit(name)?;
-    let reply = api.exchange(&command).await?;
+    let reply = match session::exchange_unlocked(api, &command).await {
+        // Nothing was tried: the transaction is still open, and would be in everybody's way.
+        Err(HaproxyError::Locked) => {
+            let _ = abort(api, name).await;
+            return Err(HaproxyError::Locked.into());
+        }
+        reply => reply?,
+    };
     if reply.trim_end().ends_with("Success!") {
         // `Loading: … Content will be ignored.`: there is an entry now, and it is empty.
         return match reply.lines().find(|line| line.contains("Content will be ignored")) {

@@ -160,17 +160,23 @@ pub(super) async fn list_entries(api: &impl RuntimeApi) -> Result<Vec<Entry>, Ha
 /// Every certificate's name, and the open transaction.
 pub(super) async fn list(api: &impl RuntimeApi) -> Result<Listing, HaproxyError> {
     let command = Command::show_certificates();
+    let reply = exchange_unlocked(api, &command).await?;
+    // HAProxy without TLS.
+    if reply.starts_with("Unknown command") {
+        return Err(HaproxyError::NoOcspSupport);
+    }
+    Listing::parse(&reply).ok_or_else(|| HaproxyError::unexpected(&command, &reply))
+}
+
+/// Sends a command that works on certificates, and sends it again while HAProxy works on another one: it refuses such a
+/// command outright, whatever it is.
+pub(super) async fn exchange_unlocked(api: &impl RuntimeApi, command: &Command) -> Result<String, HaproxyError> {
     for _ in 0..LOCKED_RETRIES {
-        let reply = api.exchange(&command).await?;
-        if reply.contains(LOCKED) {
-            tokio::time::sleep(LOCKED_PAUSE).await;
-            continue;
+        let reply = api.exchange(command).await?;
+        if !reply.contains(LOCKED) {
+            return Ok(reply);
         }
-        // HAProxy without TLS.
-        if reply.starts_with("Unknown command") {
-            return Err(HaproxyError::NoOcspSupport);
-        }
-        return Listing::parse(&reply).ok_or_else(|| HaproxyError::unexpected(&command, &reply));
+        tokio::time::sleep(LOCKED_PAUSE).await;
     }
     Err(HaproxyError::Locked)
 }

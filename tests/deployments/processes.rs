@@ -57,7 +57,7 @@ fn a_reload_that_fails_costs_nothing() {
         let staple = wait_for_staple(haproxy.port(), &leaf);
         wait_for_all(&mut stapler, 1);
         let (pid, address) = (haproxy.pid(), socket(&haproxy).display().to_string());
-        haproxy.fail_to_reload();
+        haproxy.reload_in_vain();
         wait_for_passes(&mut stapler, 2);
         assert_eq!(haproxy.pid(), pid, "the old process keeps serving");
         assert_eq!(stapled_bytes(haproxy.port(), "site.test").as_ref(), Some(&staple));

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::process::{Process, run};
+use super::process::{Process, run, send_signal};
 use super::{PATIENCE, free_port, wait_for};
 
 /// How HAProxy runs.
@@ -245,28 +245,45 @@ impl Haproxy {
         self.processes.retain_mut(|process| process.exited().is_none());
     }
 
-    /// Tries to reload with a configuration that does not load, as it happens to people, and waits until HAProxy has
-    /// said so. The configuration is in order again afterwards.
-    pub fn fail_to_reload(&mut self) {
-        let config = std::fs::read_to_string(self.config_file()).expect("read haproxy.cfg");
-        std::fs::write(self.config_file(), format!("{config}\nnonsense\n")).expect("write haproxy.cfg");
+    /// Has it try a configuration that no HAProxy takes, the way this mode reloads, and mends the file again. Returns
+    /// when it has refused; the process that serves goes on.
+    pub fn reload_in_vain(&mut self) {
+        let before = self.pid();
+        let good = std::fs::read_to_string(self.config_file()).expect("read haproxy.cfg");
+        let mistake = format!("no-such-keyword-{}", self.log().len());
+        std::fs::write(self.config_file(), format!("{good}    {mistake}\n")).expect("write haproxy.cfg");
         match self.mode {
             Mode::Single => {
                 let mut command = Command::new(&self.binary);
-                command.args(["-db", "-f"]).arg(self.config_file()).args(["-sf", &self.pid().to_string()]);
-                assert!(!run(command.current_dir(self.dir.path())).status.success(), "nonsense was accepted");
+                command.args(["-db", "-sf", &before.to_string(), "-f"]).arg(self.config_file());
+                let output = run(command.current_dir(self.dir.path()));
+                assert!(!output.status.success(), "HAProxy took a configuration with {mistake}");
             }
             Mode::MasterWorker => {
-                let said = self.log().len();
                 self.current_mut().signal("USR2");
-                wait_for("HAProxy to refuse the configuration", PATIENCE, || {
-                    let words = self.log();
-                    let refused = words.get(said..).is_some_and(|new| new.contains("nonsense"));
-                    (refused && self.master_knows(info(&self.socket(), "Pid")?.parse().ok()?)).then_some(())
+                wait_for("HAProxy to refuse its configuration", PATIENCE, || {
+                    (self.log().contains(&mistake) && self.master_knows(before)).then_some(())
                 });
             }
         }
-        std::fs::write(self.config_file(), config).expect("write haproxy.cfg");
+        std::fs::write(self.config_file(), good).expect("write haproxy.cfg");
+    }
+
+    /// Whether the process that was started last is still there: the master, in master-worker mode.
+    pub fn is_running(&mut self) -> bool {
+        self.current_mut().exited().is_none()
+    }
+
+    /// Ends all of it with SIGKILL.
+    pub fn crash(&mut self) {
+        let worker = self.pid();
+        self.processes.iter_mut().for_each(Process::kill);
+        self.processes.clear();
+        let trace = format!("/proc/{worker}/exe");
+        wait_for("HAProxy's worker to be gone", PATIENCE, || {
+            // A worker may end by itself when it misses its master.
+            (!Path::new(&trace).exists() || !send_signal("KILL", worker)).then_some(())
+        });
     }
 
     /// Ends it and starts it anew.
@@ -294,8 +311,17 @@ impl Haproxy {
 
     /// Whether it would start with its files as they are now, without a single warning, and its words (`-c -dW`).
     pub fn check(&self) -> (bool, String) {
+        self.judge(&["-dW"])
+    }
+
+    /// Whether it would start at all, and its words (`-c`).
+    pub fn accepts(&self) -> (bool, String) {
+        self.judge(&[])
+    }
+
+    fn judge(&self, arguments: &[&str]) -> (bool, String) {
         let mut command = Command::new(&self.binary);
-        command.args(["-c", "-dW", "-f"]).arg(self.config_file()).current_dir(self.dir.path());
+        command.arg("-c").args(arguments).arg("-f").arg(self.config_file()).current_dir(self.dir.path());
         let output = run(&mut command);
         let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         (output.status.success(), words)

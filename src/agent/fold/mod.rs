@@ -27,7 +27,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
 /// What a job came to.
 #[derive(Debug)]
 pub(super) enum Done {
-    Scan { scan: discovery::Scan, lost: Vec<PathBuf> },
+    Scan { scan: discovery::Scan, lost: BTreeSet<Kept> },
     Disk(Vec<DiskDone>),
     Fetch { fingerprint: Fingerprint, host: String, report: Report },
     DownloadIssuer { fingerprint: Fingerprint, host: String, sent: Monotonic, outcome: Result<Issuer, IssuerError> },
@@ -69,16 +69,15 @@ fn release(world: &mut World, host: &str) {
     }
 }
 
-fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Moment) {
+fn scanned(world: &mut World, result: discovery::Scan, lost: &BTreeSet<Kept>, now: Moment) {
     world.scan.running = false;
     world.scan.done_once = true;
     let pause = if std::mem::take(&mut world.scan.again) { Duration::ZERO } else { world.settings.scan_interval };
     world.scan.next = now.monotonic.after(pause);
     world.scan_troubles = result.problems.iter().map(scan_trouble).collect();
-    for leaf in world.leaves.values_mut() {
+    for (fingerprint, leaf) in &mut world.leaves {
         leaf.files.clear();
-        // Somebody's deployment tidied it away: it is written again.
-        leaf.kept_beside.retain(|path, _| !lost.contains(path));
+        leaf.lose(*fingerprint, lost);
     }
     // A crt-list's relative name may lead elsewhere; HAProxy is about to tell.
     let early = world.awaits_haproxy();
