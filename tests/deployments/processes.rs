@@ -36,6 +36,15 @@ const SHAPES: [(Mode, Which); 3] = [
     (Mode::MasterWorker, Haproxy::master_socket),
 ];
 
+/// The same for every shape, all at once: most of it is waiting.
+fn for_every_shape(test: fn(Mode, Which)) {
+    std::thread::scope(|scope| {
+        for (mode, socket) in SHAPES {
+            scope.spawn(move || test(mode, socket));
+        }
+    });
+}
+
 fn value(stapler: &Stapler, name: &str, haproxy: &str) -> f64 {
     let series = format!("haproxy_stapler_{name}{{haproxy=\"{haproxy}\"}}");
     metric(&stapler.get("/metrics").text(), &series).unwrap_or_default()
@@ -43,7 +52,7 @@ fn value(stapler: &Stapler, name: &str, haproxy: &str) -> f64 {
 
 #[test]
 fn a_reload_that_fails_costs_nothing() {
-    for (mode, socket) in SHAPES {
+    for_every_shape(|mode, socket| {
         let (authority, leaf, mut haproxy, mut stapler) = site(mode, socket);
         let staple = wait_for_staple(haproxy.port(), &leaf);
         wait_for_all(&mut stapler, 1);
@@ -59,7 +68,7 @@ fn a_reload_that_fails_costs_nothing() {
         haproxy.reload();
         assert_eq!(wait_for_staple(haproxy.port(), &leaf), staple);
         assert_eq!(authority.responder.requests(&leaf), 1);
-    }
+    });
 }
 
 /// A client in the middle of a request: its worker cannot leave.
@@ -87,7 +96,7 @@ fn ask_again(connection: &mut UnixStream, command: &str, until: &str) -> String 
 
 #[test]
 fn a_worker_that_leaves_and_still_answers_is_not_taken_for_the_one_that_serves() {
-    for (mode, socket) in SHAPES {
+    for_every_shape(|mode, socket| {
         let (authority, leaf, mut haproxy, mut stapler) = site(mode, socket);
         let staple = wait_for_staple(haproxy.port(), &leaf);
         wait_for_all(&mut stapler, 1);
@@ -110,7 +119,7 @@ fn a_worker_that_leaves_and_still_answers_is_not_taken_for_the_one_that_serves()
         assert_eq!(stapler.status().unwrap()["haproxy"][0]["reloads"], 1, "and it stays so");
         assert_eq!(authority.responder.requests(&leaf), 1);
         drop(kept);
-    }
+    });
 }
 
 #[test]
@@ -144,7 +153,7 @@ fn a_new_container_with_the_old_process_id_is_a_new_process() {
 
 #[test]
 fn a_socket_that_disappears_and_returns_loses_nothing() {
-    for (mode, socket) in SHAPES {
+    for_every_shape(|mode, socket| {
         let (authority, leaf, haproxy, mut stapler) = site(mode, socket);
         let staple = wait_for_staple(haproxy.port(), &leaf);
         wait_for_all(&mut stapler, 1);
@@ -163,5 +172,5 @@ fn a_socket_that_disappears_and_returns_loses_nothing() {
         assert_eq!(stapled_bytes(haproxy.port(), "site.test"), Some(staple));
         assert_eq!(authority.responder.requests(&leaf), 1);
         assert_eq!(warnings(&stapler).len(), 1, "{:#?}", warnings(&stapler));
-    }
+    });
 }
