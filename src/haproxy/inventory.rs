@@ -195,6 +195,11 @@ pub(super) struct Details {
 }
 
 impl Details {
+    /// SHA-1 of the certificate's DER.
+    pub(super) const fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
     /// Reads pipelined replies; a reply that shows no certificate is passed over.
     pub(super) fn parse(reply: &str) -> BTreeMap<String, Self> {
         let mut found = BTreeMap::new();

@@ -1,5 +1,7 @@
 //! HAProxy played from a script, at the level of its text; and its literal replies through the parsers.
 
+mod leftovers;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -225,20 +227,20 @@ async fn a_refused_step_ends_our_own_transaction() {
         ("show ssl ocsp-response", "\n"),
         ("show ssl cert", LOCKED),
         ("show ssl cert", "# filename\n/c/a.pem\n\n"),
-        ("set ssl cert /c/a.pem.issuer", "Transaction created for certificate /c/a.pem!\n\n"),
-        ("set ssl cert /c/a.pem.ocsp", "Can't update the certificate!\nUnable to parse OCSP response.\n\n"),
+        ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
+        ("set ssl cert /c/a.pem.issuer", "unable to load certificate from file.\nCan't load the payload\n\n"),
         ("abort ssl cert /c/a.pem", "Transaction aborted for certificate '/c/a.pem'!\n\n"),
     ]);
     let outcome = run(&api, "3.0.11", |one| one.issuer = IssuerKnowledge::Told(&ca)).await;
-    assert!(matches!(outcome, Outcome::Failed(InstallError::Unparsable { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Failed(InstallError::IssuerRefused { .. })), "{outcome:?}");
 
     let api = Script::new([
         ("show ssl ocsp-response", "\n"),
         ("show ssl cert", "# filename\n/c/a.pem\n\n"),
-        ("set ssl cert /c/a.pem.issuer", "unable to load certificate from file.\nCan't load the payload\n\n"),
+        ("set ssl cert /c/a.pem.ocsp", "Can't update the certificate!\nUnable to parse OCSP response.\n\n"),
     ]);
     let outcome = run(&api, "3.0.11", |one| one.issuer = IssuerKnowledge::Told(&ca)).await;
-    assert!(matches!(outcome, Outcome::Failed(InstallError::IssuerRefused { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Failed(InstallError::Unparsable { .. })), "{outcome:?}");
 }
 
 #[tokio::test]
