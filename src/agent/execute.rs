@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::Peers;
 use super::fold::{DiskDone, Done, Installed, Restored};
+use super::journal::{self, Journalled};
 use super::plan::{Item, Job};
 use super::world::DiskTask;
 use crate::ca_issuers;
@@ -18,7 +19,8 @@ use crate::clock::{Clock, earlier};
 use crate::discovery::{Scanner, own_ocsp_path};
 use crate::fetch;
 use crate::haproxy::{
-    self, Entry, HeldResponse, Installation, IssuerKnowledge, Outcome, OverwritePolicy, Process, RuntimeApi, StapleView,
+    self, Entry, HeldResponse, Installation, IssuerKnowledge, Journal, Outcome, OverwritePolicy, Process, RuntimeApi,
+    StapleView,
 };
 use crate::ocsp::{self, CertId, Staple};
 use crate::responder::Responder;
@@ -88,14 +90,21 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
             Job::Look { peer } => {
                 self.with_haproxy(peer, jobs, async move |api| Done::Look { peer, outcome: haproxy::look(&*api).await })
             }
-            Job::Survey { peer, process } => self.with_haproxy(peer, jobs, async move |api| Done::Survey {
-                peer,
-                outcome: haproxy::survey(&*api, &process).await,
-            }),
-            Job::Install { peer, process, mut entries, items } => {
+            Job::Survey { peer, address, process, first } => {
+                let store = self.store.clone();
+                self.with_haproxy(peer, jobs, async move |api| Done::Survey {
+                    peer,
+                    surveyed: journal::survey(&*api, &store, &address, &process, first, &clock).await,
+                });
+            }
+            Job::Install { peer, address, process, mut entries, items } => {
+                let store = self.store.clone();
                 self.with_haproxy(peer, jobs, async move |api| {
-                    let outcomes = install(&*api, &process, &mut entries, items, &clock).await;
-                    Done::Install { peer, entries, outcomes }
+                    let planned = items.iter().map(|item| (item.name.as_str(), StapleView::from(&item.staple)));
+                    let journal = Journal::new(&address, &process, planned, clock.now().wall);
+                    let api = Journalled::new(api, store, journal, &process);
+                    let outcomes = install(&api, &process, &mut entries, items, &clock).await;
+                    Done::Install { peer, entries, outcomes, journal: api.close().await }
                 });
             }
         }
@@ -205,6 +214,7 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
         DiskTask::KeepIssuer { fingerprint, issuer } => {
             DiskDone::IssuerKept { fingerprint, error: store.save_issuer(fingerprint, &issuer).err() }
         }
+        DiskTask::TryDirectory => DiskDone::Tried(store.try_state_directory()),
         DiskTask::Discard { fingerprint, certificate, staple } => {
             let error = store.remove_beside(&certificate, &staple).err();
             DiskDone::Discarded { fingerprint, certificate, staple, error }

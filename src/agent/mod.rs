@@ -6,6 +6,7 @@
 
 mod execute;
 mod fold;
+mod journal;
 mod peer;
 mod plan;
 mod publish;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::peer::Peer;
-use super::world::{Beside, DiskTask, Errand, Leaf, World};
+use super::world::{Beside, DiskTask, Errand, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;
@@ -35,10 +35,10 @@ pub(super) enum Job {
     DownloadIssuer { leaf: Certificate, host: String, deadline: Duration },
     /// See whether HAProxy is still the same process.
     Look { peer: usize },
-    /// See what HAProxy has loaded.
-    Survey { peer: usize, process: Process },
+    /// See what HAProxy has loaded; `first` since our start, perhaps after a crash of ours.
+    Survey { peer: usize, address: String, process: Process, first: bool },
     /// Bring staples into HAProxy.
-    Install { peer: usize, process: Process, entries: Option<Vec<Entry>>, items: Vec<Item> },
+    Install { peer: usize, address: String, process: Process, entries: Option<Vec<Entry>>, items: Vec<Item> },
 }
 
 /// One staple for one HAProxy.
@@ -89,6 +89,9 @@ fn remake_agenda(world: &mut World, now: Moment) {
         world.reschedule(fingerprint, now);
         world.offer(fingerprint, now.wall);
         world.changed.insert(fingerprint);
+    }
+    if world.disk.troubles.contains_key(&Kept::Journal) {
+        world.disk.queue.push_back(DiskTask::TryDirectory);
     }
 }
 
@@ -222,10 +225,16 @@ fn plan_peers(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
         } else if let Some(process) = peer.process.clone().filter(|_| peer.up == Some(true)) {
             if peer.next_survey <= now.monotonic {
                 peer.next_survey = now.monotonic.after(world.settings.scan_interval);
-                Some(Job::Survey { peer: index, process })
+                Some(Job::Survey { peer: index, address: peer.label(), process, first: !peer.surveyed })
             } else {
                 let items = items(peer, leaves, on_revoked, now);
-                (!items.is_empty()).then(|| Job::Install { peer: index, process, entries: peer.entries.take(), items })
+                (!items.is_empty()).then(|| Job::Install {
+                    peer: index,
+                    address: peer.label(),
+                    process,
+                    entries: peer.entries.take(),
+                    items,
+                })
             }
         } else {
             None

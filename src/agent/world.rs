@@ -72,6 +72,8 @@ pub(super) enum Kept {
     Beside(PathBuf),
     /// The state directory as a whole.
     Directory,
+    /// Which transactions are about to be opened, in the state directory.
+    Journal,
 }
 
 /// One thing to do on disk.
@@ -85,6 +87,8 @@ pub(super) enum DiskTask {
     KeepIssuer { fingerprint: Fingerprint, issuer: Issuer },
     /// Remove from the state directory what belonged to certificates that are long gone.
     Sweep { keep: BTreeSet<Fingerprint> },
+    /// See whether journals, which could not be written, can be written now.
+    TryDirectory,
     /// Remove a file of ours that would do harm at HAProxy's next start.
     Discard { fingerprint: Fingerprint, certificate: PathBuf, staple: Staple },
 }

@@ -16,6 +16,7 @@
 mod support;
 
 mod commands;
+mod crashing;
 mod keeping;
 mod recorder;
 mod refreshing;

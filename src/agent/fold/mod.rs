@@ -10,15 +10,17 @@ use std::time::Duration;
 
 pub(super) use self::disk::{DiskDone, Restored};
 pub(super) use self::peers::Installed;
+use super::journal::Surveyed;
 use super::world::{DiskTask, HandsOff, Kept, Leaf, World, beside};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery;
 use crate::fetch::{IssuerError, Report};
-use crate::haproxy::{Entry, HaproxyError, Process, Survey};
+use crate::haproxy::{Entry, HaproxyError, Process};
 use crate::metrics::Counters;
 use crate::ocsp::Staple;
 use crate::status::{OcspStatus, Trouble};
+use crate::store::StoreError;
 
 /// How often the state directory is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
@@ -26,13 +28,37 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
 /// What a job came to.
 #[derive(Debug)]
 pub(super) enum Done {
-    Scan { scan: discovery::Scan, lost: Vec<PathBuf> },
+    Scan {
+        scan: discovery::Scan,
+        lost: Vec<PathBuf>,
+    },
     Disk(Vec<DiskDone>),
-    Fetch { fingerprint: Fingerprint, host: String, report: Report },
-    DownloadIssuer { fingerprint: Fingerprint, host: String, sent: Monotonic, outcome: Result<Issuer, IssuerError> },
-    Look { peer: usize, outcome: Result<Process, HaproxyError> },
-    Survey { peer: usize, outcome: Result<Survey, HaproxyError> },
-    Install { peer: usize, entries: Option<Vec<Entry>>, outcomes: Vec<(String, Installed)> },
+    Fetch {
+        fingerprint: Fingerprint,
+        host: String,
+        report: Report,
+    },
+    DownloadIssuer {
+        fingerprint: Fingerprint,
+        host: String,
+        sent: Monotonic,
+        outcome: Result<Issuer, IssuerError>,
+    },
+    Look {
+        peer: usize,
+        outcome: Result<Process, HaproxyError>,
+    },
+    Survey {
+        peer: usize,
+        surveyed: Surveyed,
+    },
+    Install {
+        peer: usize,
+        entries: Option<Vec<Entry>>,
+        outcomes: Vec<(String, Installed)>,
+        /// Whether its transactions were written down; none if there were none.
+        journal: Option<Result<(), StoreError>>,
+    },
 }
 
 /// Folds one result.
@@ -54,8 +80,14 @@ pub(super) fn fold(world: &mut World, done: Done, counters: &Counters, now: Mome
             answers::issuer_downloaded(world, fingerprint, sent, outcome, now);
         }
         Done::Look { peer, outcome } => peers::looked(world, peer, outcome, counters, now),
-        Done::Survey { peer, outcome } => peers::surveyed(world, peer, outcome, now),
-        Done::Install { peer, entries, outcomes } => peers::installed(world, peer, entries, outcomes, counters, now),
+        Done::Survey { peer, surveyed } => {
+            disk::journal(world, surveyed.trouble.map(Err));
+            peers::surveyed(world, peer, surveyed.outcome, surveyed.aborted, now);
+        }
+        Done::Install { peer, entries, outcomes, journal } => {
+            disk::journal(world, journal);
+            peers::installed(world, peer, entries, outcomes, counters, now);
+        }
     }
 }
 
@@ -175,7 +207,7 @@ fn forget_what_is_gone(world: &mut World) {
     world.disk.troubles.retain(|what, _| match what {
         Kept::Staple(fingerprint) | Kept::Issuer(fingerprint) => leaves.contains_key(fingerprint),
         Kept::Beside(certificate) => files.contains_key(certificate),
-        Kept::Directory => true,
+        Kept::Directory | Kept::Journal => true,
     });
 }
 

@@ -74,9 +74,22 @@ fn haproxy_trouble(error: &HaproxyError) -> Trouble {
     Trouble { kind: error.kind(), detail: error.to_string(), remedy: error.remedy().to_owned() }
 }
 
-pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, HaproxyError>, now: Moment) {
+pub(super) fn surveyed(
+    world: &mut World,
+    index: usize,
+    outcome: Result<Survey, HaproxyError>,
+    aborted: Option<String>,
+    now: Moment,
+) {
     let Some(peer) = world.peers.get_mut(index) else { return };
     peer.running = false;
+    if let Some(certificate) = aborted {
+        tracing::warn!(
+            haproxy = peer.label(),
+            certificate,
+            "a transaction that this program opened and left when it was killed is aborted; its staple is installed anew"
+        );
+    }
     match outcome {
         Ok(survey) => {
             peer.surveyed = true;
