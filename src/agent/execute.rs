@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 use super::Peers;
 use super::fold::{DiskDone, Done, Installed, Restored};
 use super::journal::{self, Journalled};
-use super::plan::{Item, Job};
+use super::native::Holds;
+use super::plan::{Item, Job, Watched};
 use super::world::DiskTask;
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
@@ -19,8 +20,8 @@ use crate::clock::{Clock, earlier};
 use crate::discovery::{Scanner, own_ocsp_path};
 use crate::fetch;
 use crate::haproxy::{
-    self, Entry, HeldResponse, Installation, IssuerKnowledge, Journal, Outcome, OverwritePolicy, Process, RuntimeApi,
-    StapleView,
+    self, Entry, Held, HeldResponse, Installation, IssuerKnowledge, Journal, Outcome, OverwritePolicy, Process,
+    RuntimeApi, StapleView,
 };
 use crate::ocsp::{self, CertId, Staple};
 use crate::responder::Responder;
@@ -97,6 +98,10 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
                     surveyed: journal::survey(&*api, &store, &address, &process, first, &clock).await,
                 });
             }
+            Job::Watch { peer, process, watched } => self.with_haproxy(peer, jobs, async move |api| Done::Watch {
+                peer,
+                read: watch(&*api, &process, watched, clock.now().wall).await,
+            }),
             Job::Install { peer, address, process, mut entries, items } => {
                 let store = self.store.clone();
                 self.with_haproxy(peer, jobs, async move |api| {
@@ -189,8 +194,51 @@ fn settled(outcome: Outcome, item: &Item) -> Installed {
 
 /// Bytes from anywhere but a CA's answer, judged all the same.
 fn verified(der: &[u8], leaf: &Certificate, issuer: &Certificate, now: Timestamp) -> Option<Staple> {
-    let id = CertId::new(leaf, issuer).ok()?;
-    ocsp::verify(der, leaf, issuer, now).ok().and_then(|response| Staple::new(response, &id, now).ok())
+    judged(der, leaf, issuer, now).ok()
+}
+
+/// The same with the reason of a refusal.
+fn judged(
+    der: &[u8],
+    leaf: &Certificate,
+    issuer: &Certificate,
+    now: Timestamp,
+) -> Result<Staple, (&'static str, String)> {
+    let id = CertId::new(leaf, issuer).map_err(|error| (error.kind(), error.to_string()))?;
+    let response = ocsp::verify(der, leaf, issuer, now).map_err(|error| (error.kind(), error.to_string()))?;
+    Staple::new(response, &id, now).map_err(|error| (error.kind(), error.to_string()))
+}
+
+/// Reads what HAProxy holds where it updates by itself. If it stops answering, the others are not asked for.
+async fn watch<H: RuntimeApi>(
+    api: &H,
+    process: &Process,
+    watched: Vec<Watched>,
+    now: Timestamp,
+) -> Vec<(String, Option<Holds>)> {
+    let mut read = Vec::with_capacity(watched.len());
+    let mut answers = true;
+    for one in watched {
+        let held = if answers { haproxy::held(api, process, &one.key).await } else { Ok(None) };
+        answers &= held.is_ok();
+        let held = held.ok().filter(|_| answers).map(|held| holds(held, one.identity.as_ref(), now));
+        read.push((one.name, held));
+    }
+    read
+}
+
+fn holds(held: Option<Held>, identity: Option<&(Certificate, Certificate)>, now: Timestamp) -> Holds {
+    match held {
+        None | Some(Held::Nothing) => Holds::Nothing,
+        Some(Held::Unreadable) => {
+            Holds::Refused { kind: "malformed", reason: "it cannot be read as an OCSP response".to_owned() }
+        }
+        Some(Held::Response(held)) => match (&held.der, identity) {
+            (Some(der), Some((leaf, issuer))) => judged(der, leaf, issuer, now)
+                .map_or_else(|(kind, reason)| Holds::Refused { kind, reason }, Holds::Genuine),
+            _ => Holds::Unjudged { this_update: held.this_update, next_update: held.next_update },
+        },
+    }
 }
 
 fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {

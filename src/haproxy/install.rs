@@ -188,13 +188,13 @@ async fn current(
 ) -> Result<Option<Held>, InstallError> {
     let known = entries.is_some();
     if let Some(entry) = find(api, entries, one.id).await? {
-        if let Some(held) = session::held(api, process, &entry).await? {
+        if let Some(held) = session::held(api, process, &entry.key).await? {
             return Ok(Some(held));
         }
         // The list is out of date: HAProxy dropped the entry.
         *entries = None;
         if known && let Some(entry) = find(api, entries, one.id).await? {
-            return Ok(session::held(api, process, &entry).await?);
+            return Ok(session::held(api, process, &entry.key).await?);
         }
     }
     Ok(None)

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::held::Held;
-use super::inventory::{Details, Listing, join, parse_entries, parse_native_updates};
+use super::inventory::{Details, Listing, join, parse_entries};
+use super::native::parse_native_updates;
 use super::*;
 use crate::certificate::SerialNumber;
 
@@ -419,12 +420,9 @@ fn native_updates_are_known_by_name_and_by_cert_id() {
         "OCSP Certid | Path | Next Update | Last Update | Successes | Failures | Last Update Status | Last Update \
          Status (str)\n{KEY} | /c/a.pem | 23/Nov/2026:06:54:06 +0000 | - | 0 | 1 | 2 | HTTP error\n\n"
     );
-    let native_updates = parse_native_updates(&reply).unwrap();
-    let survey = Survey { native_updates, entries: parse_entries(&entries_text()), ..Survey::default() };
-    assert!(survey.is_updated_natively("/c/a.pem", None));
-    assert!(survey.is_updated_natively("/c/second-name.pem", Some(&id())));
-    assert!(!survey.is_updated_natively("/c/b.pem", None));
-    assert_eq!(parse_native_updates("Permission denied\n"), None);
+    let updates = parse_native_updates(&reply, &parse_entries(&entries_text()).unwrap()).unwrap();
+    assert_eq!((updates[0].path.as_str(), &updates[0].id), ("/c/a.pem", &Some(id())));
+    assert_eq!(parse_native_updates(&reply, &[]).unwrap()[0].id, None);
     assert_eq!(parse_entries("Permission denied\n"), None);
 }
 
@@ -500,7 +498,7 @@ proptest! {
         let _ = Listing::parse(&reply);
         let _ = join(vec![("a".to_owned(), None)], &Details::parse(&reply), true);
         let _ = parse_entries(&reply);
-        let _ = parse_native_updates(&reply);
+        let _ = parse_native_updates(&reply, &[]);
         let _ = Held::from_base64(&reply);
         let _ = Held::from_text(&reply);
         let _ = InstallError::from_reply(&"x", &reply).to_string();

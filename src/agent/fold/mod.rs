@@ -11,6 +11,7 @@ use std::time::Duration;
 pub(super) use self::disk::{DiskDone, Restored};
 pub(super) use self::peers::Installed;
 use super::journal::Surveyed;
+use super::native::Holds;
 use super::world::{DiskTask, HandsOff, Kept, Leaf, World, beside};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
@@ -59,6 +60,11 @@ pub(super) enum Done {
         /// Whether its transactions were written down; none if there were none.
         journal: Option<Result<(), StoreError>>,
     },
+    /// None where HAProxy did not answer.
+    Watch {
+        peer: usize,
+        read: Vec<(String, Option<Holds>)>,
+    },
 }
 
 /// Folds one result.
@@ -88,6 +94,7 @@ pub(super) fn fold(world: &mut World, done: Done, counters: &Counters, now: Mome
             disk::journal(world, journal);
             peers::installed(world, peer, entries, outcomes, counters, now);
         }
+        Done::Watch { peer, read } => peers::watched(world, peer, read),
     }
 }
 
@@ -213,12 +220,13 @@ fn forget_what_is_gone(world: &mut World) {
 
 /// Brings together what is on disk and what is loaded: who is left alone, who is offered what.
 fn join(world: &mut World, now: Moment) {
-    let (files, path_map) = (&world.files, &world.settings.path_map);
+    let (files, leaves, path_map) = (&world.files, &world.leaves, &world.settings.path_map);
     for peer in &mut world.peers {
         peer.assume(|name| {
             let content = files.get(&path_map.to_own(name))?.as_ref().ok()?;
             Some(content.bundle.leaf.fingerprint())
         });
+        peer.find_native(|fingerprint| Some(&leaves.get(&fingerprint)?.ask.as_ref()?.key));
     }
     let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
     for fingerprint in fingerprints {
@@ -253,6 +261,9 @@ fn hands_off(world: &World, fingerprint: Fingerprint) -> Option<HandsOff> {
 
 /// A leaf has another staple or another issuer: everything that hangs on it follows.
 fn after_change(world: &mut World, fingerprint: Fingerprint, now: Moment) {
+    if let Some(ask) = world.leaves.get(&fingerprint).and_then(|leaf| leaf.ask.as_ref()) {
+        world.peers.iter_mut().for_each(|peer| peer.find_native_of(fingerprint, &ask.key));
+    }
     world.reschedule(fingerprint, now);
     world.offer(fingerprint, now.wall);
     world.changed.insert(fingerprint);

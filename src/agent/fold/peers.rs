@@ -1,18 +1,17 @@
 //! What the HAProxies said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{after_change, join};
+use crate::agent::native::{Holds, Native};
 use crate::agent::peer::{Refused, Served};
-use crate::agent::world::{Leaf, World};
+use crate::agent::world::World;
 use crate::certificate::Fingerprint;
 use crate::clock::Moment;
-use crate::haproxy::{
-    CertIdKey, Entry, HaproxyError, InstallError, LoadedCertificate, LoadedStatus, Process, Stapling, Survey,
-};
+use crate::haproxy::{CertIdKey, Entry, HaproxyError, InstallError, LoadedStatus, Process, Stapling, Survey};
 use crate::metrics::Counters;
 use crate::ocsp::Staple;
 use crate::status::Trouble;
@@ -95,7 +94,7 @@ pub(super) fn surveyed(
             peer.surveyed = true;
             peer.trouble = None;
             let known: BTreeSet<Fingerprint> = peer.by_fingerprint.keys().copied().collect();
-            peer.native = natively_updated(&survey, &world.leaves);
+            peer.updates = survey.native_updates;
             let changed: BTreeSet<String> = survey
                 .loaded
                 .iter()
@@ -110,6 +109,7 @@ pub(super) fn surveyed(
                 peer.read_back_again = now.monotonic.after(world.settings.refresh_interval);
                 peer.reread = peer.served.keys().cloned().collect();
                 peer.idle.clear();
+                peer.native.values_mut().for_each(Native::read_again);
             }
             // Somebody may have replaced a certificate at run time: what HAProxy served for it went with it.
             let entries: Option<BTreeSet<&CertIdKey>> =
@@ -135,18 +135,15 @@ pub(super) fn surveyed(
     join(world, now);
 }
 
-/// The names whose responses HAProxy fetches by itself.
-fn natively_updated(survey: &Survey, leaves: &BTreeMap<Fingerprint, Leaf>) -> BTreeSet<String> {
-    if survey.native_updates.is_empty() {
-        return BTreeSet::new();
+/// What HAProxy holds where it updates by itself.
+pub(super) fn watched(world: &mut World, index: usize, read: Vec<(String, Option<Holds>)>) {
+    let Some(peer) = world.peers.get_mut(index) else { return };
+    peer.running = false;
+    for (name, held) in read {
+        if let Some(native) = peer.native.get_mut(&name) {
+            native.read(held);
+        }
     }
-    let key = |loaded: &LoadedCertificate| Some(&leaves.get(&loaded.fingerprint?)?.ask.as_ref()?.key);
-    survey
-        .loaded
-        .iter()
-        .filter(|loaded| survey.is_updated_natively(&loaded.name, key(loaded)))
-        .map(|loaded| loaded.name.clone())
-        .collect()
 }
 
 pub(super) fn installed(
