@@ -21,7 +21,7 @@ build: ## Build the release binary: target/release/haproxy-stapler
 
 .PHONY: demo
 demo: ## Six certificates on a real HAProxy, a CA, and the stapler at work; ONCE=1 stops with a verdict
-	@scripts/setup
+	@scripts/setup demo
 	cargo build --locked --bin haproxy-stapler --example demo
 	@target=$$(cargo metadata --locked --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
 	exec "$$target/debug/examples/demo" $(if $(ONCE),--once) "$$target/debug/haproxy-stapler"
@@ -65,6 +65,17 @@ matrix: ## The Runtime API, the main job and ocsp-update on HAProxy 2.2, 2.6, 2.
 		HAPROXY_BIN="$$bin" cargo test --locked --test main_job; \
 		echo "HAPROXY_BIN=$$bin cargo test --test native_update -- --include-ignored"; \
 		HAPROXY_BIN="$$bin" cargo test --locked --test native_update -- --include-ignored; \
+	done
+
+# CHAOS_SEED=n plays the steps of that seed again, CHAOS_STEPS=n so many; HAPROXY_BINS as above.
+.PHONY: chaos
+chaos: ## 200 random reloads, crashes, rotations and transactions on HAProxy 2.6 and 3.4
+	@scripts/setup test
+	@bins="$${HAPROXY_BINS:-$$(scripts/haproxy-versions "$${XDG_CACHE_HOME:-$$HOME/.cache}/haproxy-stapler" 2.6 3.4)}"; \
+	export CHAOS_STEPS="$${CHAOS_STEPS:-200}"; \
+	for bin in $${bins//:/ }; do \
+		echo "HAPROXY_BIN=$$bin CHAOS_STEPS=$$CHAOS_STEPS cargo test --test chaos"; \
+		HAPROXY_BIN="$$bin" cargo test --locked --test chaos -- --nocapture; \
 	done
 
 .PHONY: vectors

@@ -3,6 +3,7 @@
 //! A poll, not a watch: Kubernetes swaps a link two directories up, NFS tells nobody anything, and a scan that is two
 //! stat calls a certificate costs next to nothing. Everything here blocks; callers on an async runtime use a thread.
 
+mod companions;
 mod file;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
+use self::companions::Companions;
 pub use self::file::{Content, FileError};
 use self::file::{LARGEST_CERTIFICATE_FILE, LARGEST_CRT_LIST, Stamp};
 use crate::crt_list::{CrtList, Refusal};
@@ -22,7 +24,7 @@ const NOT_CERTIFICATES: [&str; 4] = ["key", "issuer", "ocsp", "sctl"];
 /// What a certificate file is called by custom. Anything else in a directory may as well be a README.
 const CERTIFICATE_EXTENSIONS: [&str; 6] = ["pem", "crt", "cer", "rsa", "dsa", "ecdsa"];
 /// One certificate for each kind of key, under one name: a `crt foo.pem` that is not there stands for those that are.
-const BUNDLE_EXTENSIONS: [&str; 3] = [".rsa", ".dsa", ".ecdsa"];
+const BUNDLE_EXTENSIONS: [&str; 3] = ["rsa", "dsa", "ecdsa"];
 
 /// What one look at the files found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,12 +97,6 @@ impl From<&Refusal> for ProblemError {
     }
 }
 
-/// Where HAProxy looks for a certificate's OCSP response.
-#[must_use]
-pub fn own_ocsp_path(certificate: &Path) -> PathBuf {
-    with_suffix(certificate, ".ocsp")
-}
-
 /// Looks for certificate files, and remembers what it read.
 #[derive(Debug)]
 pub struct Scanner {
@@ -126,6 +122,7 @@ impl Scanner {
             seen: HashMap::new(),
             files: BTreeMap::new(),
             problems: Vec::new(),
+            also,
         };
         for root in &self.roots {
             if let Err(error) = pass.root(root) {
@@ -160,6 +157,8 @@ enum Reading {
 #[derive(Debug)]
 struct Seen {
     stamp: Stamp,
+    holds_key: bool,
+    companions: Companions,
     /// `None` if there is no `.issuer` file.
     issuer_stamp: Option<Stamp>,
     reading: Reading,
@@ -172,6 +171,7 @@ struct Pass<'a> {
     seen: HashMap<PathBuf, Seen>,
     files: BTreeMap<PathBuf, Result<Arc<Content>, FileError>>,
     problems: Vec<Problem>,
+    also: &'a [PathBuf],
 }
 
 impl Pass<'_> {
@@ -236,9 +236,13 @@ impl Pass<'_> {
             if own.is_absolute() {
                 self.named_or_bundle(&[own]);
             } else if !entry.certificate.starts_with('@') {
-                // HAProxy resolves by `crt-base` or its working directory; neither can be known here.
+                // HAProxy resolves by `crt-base` or its working directory. Neither can be known here, but what came of it
+                // is among the names that HAProxy gave, if it told any.
                 let beside = path.parent().unwrap_or_else(|| Path::new("")).join(&own);
-                self.named_or_bundle(&[beside, own]);
+                let resolved = with_parts(&own).any(|own| self.also.iter().any(|known| known.ends_with(&own)));
+                if !resolved || !existing(&beside).is_empty() {
+                    self.named_or_bundle(&[beside, own]);
+                }
             }
         }
         if list.entries.is_empty() { Err(ProblemError::Empty) } else { Ok(()) }
@@ -272,15 +276,21 @@ impl Pass<'_> {
             return Ok(seen.reading.clone());
         }
         let stamp = Stamp::of(&metadata);
-        let issuer_path = with_suffix(path, ".issuer");
-        let issuer_stamp = fs::metadata(&issuer_path).ok().map(|metadata| Stamp::of(&metadata));
         let before = self.before.remove(path);
-        if let Some(seen) = before.as_ref().filter(|seen| seen.stamp == stamp && seen.issuer_stamp == issuer_stamp) {
-            let reading = seen.reading.clone();
-            self.seen.extend(before.map(|seen| (path.to_owned(), seen)));
-            return Ok(reading);
+        if let Some(seen) = before.as_ref().filter(|seen| seen.stamp == stamp) {
+            let companions = Companions::of(path, seen.holds_key);
+            let issuer_stamp = stamp_of(&companions.path(path, "issuer"));
+            if seen.companions == companions && seen.issuer_stamp == issuer_stamp {
+                let reading = seen.reading.clone();
+                self.seen.extend(before.map(|seen| (path.to_owned(), seen)));
+                return Ok(reading);
+            }
         }
         let (bytes, after) = file::read_whole(path, &metadata)?;
+        let holds_key = companions::holds_key(&bytes);
+        let companions = Companions::of(path, holds_key);
+        let issuer_path = companions.path(path, "issuer");
+        let issuer_stamp = stamp_of(&issuer_path);
         let reading = match Bundle::from_pem(&bytes) {
             Ok(bundle) => {
                 let (issuer_file, issuer_file_error) = match issuer_stamp.map(|_| file::read_issuer(&issuer_path)) {
@@ -288,7 +298,8 @@ impl Pass<'_> {
                     Some(Ok(certificates)) => (certificates, None),
                     Some(Err(error)) => (Vec::new(), Some(error)),
                 };
-                let content = Content { bundle, issuer_file, issuer_file_error };
+                let ocsp_path = companions.path(path, "ocsp");
+                let content = Content { bundle, issuer_file, issuer_file_error, ocsp_path };
                 match before.map(|seen| seen.reading) {
                     // Touched, or copied over itself.
                     Some(Reading::Certificate(old)) if *old == content => Reading::Certificate(old),
@@ -311,7 +322,8 @@ impl Pass<'_> {
             _ => true,
         };
         if after == stamp && is_settled {
-            self.seen.insert(path.to_owned(), Seen { stamp, issuer_stamp, reading: reading.clone() });
+            let seen = Seen { stamp, holds_key, companions, issuer_stamp, reading: reading.clone() };
+            self.seen.insert(path.to_owned(), seen);
         }
         Ok(reading)
     }
@@ -345,7 +357,13 @@ fn existing(path: &Path) -> Vec<PathBuf> {
     if is_there(path) {
         return vec![path.to_owned()];
     }
-    BUNDLE_EXTENSIONS.iter().map(|extension| with_suffix(path, extension)).filter(|path| is_there(path)).collect()
+    with_parts(path).filter(|path| is_there(path)).collect()
+}
+
+/// `path`, and what it would be the base name of.
+fn with_parts(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let parts = BUNDLE_EXTENSIONS.iter().map(|extension| Companions::Appended.path(path, extension));
+    std::iter::once(path.to_owned()).chain(parts)
 }
 
 fn may_be_a_certificate(name: &OsStr) -> bool {
@@ -360,10 +378,8 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|extension| extensions.iter().any(|one| extension == *one))
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
+fn stamp_of(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata))
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ pub use self::error::{Operation, Place, StoreError};
 use self::file::Attributes;
 pub use self::journal::OpenJournal;
 use crate::certificate::{Fingerprint, Issuer};
-use crate::discovery::own_ocsp_path;
 use crate::ocsp::Staple;
 use crate::settings::OcspFiles;
 
@@ -71,6 +70,18 @@ impl Store {
         self.save_state(fingerprint, STAPLE, staple.der())
     }
 
+    /// Whether there still is a staple saved for this certificate; what is in it is not looked at.
+    #[must_use]
+    pub fn has_staple(&self, fingerprint: Fingerprint) -> bool {
+        self.state_path(fingerprint, STAPLE).exists()
+    }
+
+    /// Whether there still is a downloaded issuer saved for this leaf; what is in it is not looked at.
+    #[must_use]
+    pub fn has_issuer(&self, leaf: Fingerprint) -> bool {
+        self.state_path(leaf, ISSUER).exists()
+    }
+
     /// The downloaded issuer of this leaf; unverified.
     ///
     /// # Errors
@@ -87,32 +98,31 @@ impl Store {
         self.save_state(leaf, ISSUER, issuer.certificate().der())
     }
 
-    /// What the `.ocsp` file beside a certificate holds; unverified. An empty file is `Some` of nothing: people make
-    /// one to have HAProxy staple later.
+    /// What a certificate's `.ocsp` file holds; unverified. An empty file is `Some` of nothing: people make one to have
+    /// HAProxy staple later.
     ///
     /// # Errors
     /// When there is something and it cannot be read.
-    pub fn read_beside(&self, certificate: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-        let path = own_ocsp_path(certificate);
-        file::read(&path).map_err(|source| StoreError::new(Operation::Read, Place::BesideCertificate, path, source))
+    pub fn read_beside(&self, ocsp: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        file::read(ocsp)
+            .map_err(|source| StoreError::new(Operation::Read, Place::BesideCertificate, ocsp.to_owned(), source))
     }
 
-    /// Has the `.ocsp` file beside a certificate hold this staple, readable to everyone who can read the certificate.
-    /// For a certificate that is a symbolic link that is beside the link: HAProxy looks there.
+    /// Has the `.ocsp` file of a certificate hold this staple, readable to everyone who can read the certificate.
     ///
     /// # Errors
     /// When the disk does not take it. What was there before is still there.
-    pub fn keep_beside(&self, certificate: &Path, staple: &Staple) -> Result<Written, StoreError> {
-        self.keep_bytes(certificate, staple.der())
+    pub fn keep_beside(&self, ocsp: &Path, certificate: &Path, staple: &Staple) -> Result<Written, StoreError> {
+        self.keep_bytes(ocsp, certificate, staple.der())
     }
 
-    /// Removes the `.ocsp` file beside a certificate if it still holds exactly this staple: what somebody else put
-    /// there is theirs. Says whether it did.
+    /// Removes a certificate's `.ocsp` file if it still holds exactly this staple: what somebody else put there is
+    /// theirs. Says whether it did.
     ///
     /// # Errors
     /// When the file cannot be read or removed.
-    pub fn remove_beside(&self, certificate: &Path, staple: &Staple) -> Result<bool, StoreError> {
-        self.remove_bytes(certificate, staple.der())
+    pub fn remove_beside(&self, ocsp: &Path, staple: &Staple) -> Result<bool, StoreError> {
+        self.remove_bytes(ocsp, staple.der())
     }
 
     /// Removes from the state directory what belongs to no certificate in `keep`, and the temporary files and journals of
@@ -157,7 +167,7 @@ impl Store {
         first_failure.map_or(Ok(removed), Err)
     }
 
-    fn keep_bytes(&self, certificate: &Path, der: &[u8]) -> Result<Written, StoreError> {
+    fn keep_bytes(&self, ocsp: &Path, certificate: &Path, der: &[u8]) -> Result<Written, StoreError> {
         if self.ocsp_files == OcspFiles::Never {
             return Ok(Written::NotWanted);
         }
@@ -166,29 +176,27 @@ impl Store {
         };
         let metadata = fs::metadata(certificate).map_err(|source| failed(Operation::Read, certificate, source))?;
         let attributes = Attributes::of(&metadata);
-        let path = own_ocsp_path(certificate);
-        let directory = file::directory(&path);
+        let directory = file::directory(ocsp);
         self.tidy_up(directory);
-        if file::holds(&path, der) {
-            attributes.mend(&path);
+        if file::holds(ocsp, der) {
+            attributes.mend(ocsp);
             return Ok(Written::Unchanged);
         }
-        file::replace(&path, der, &attributes).map_err(|source| {
+        file::replace(ocsp, der, &attributes).map_err(|source| {
             // It may have left its temporary file behind.
             self.tidy.lock().unwrap_or_else(PoisonError::into_inner).remove(directory);
-            failed(Operation::Write, &path, source)
+            failed(Operation::Write, ocsp, source)
         })?;
         Ok(Written::Replaced)
     }
 
-    fn remove_bytes(&self, certificate: &Path, expected: &[u8]) -> Result<bool, StoreError> {
-        if self.ocsp_files == OcspFiles::Never || self.read_beside(certificate)?.as_deref() != Some(expected) {
+    fn remove_bytes(&self, ocsp: &Path, expected: &[u8]) -> Result<bool, StoreError> {
+        if self.ocsp_files == OcspFiles::Never || self.read_beside(ocsp)?.as_deref() != Some(expected) {
             return Ok(false);
         }
-        let path = own_ocsp_path(certificate);
-        fs::remove_file(&path)
-            .and_then(|()| file::sync_directory(file::directory(&path)))
-            .map_err(|source| StoreError::new(Operation::Remove, Place::BesideCertificate, path, source))?;
+        fs::remove_file(ocsp)
+            .and_then(|()| file::sync_directory(file::directory(ocsp)))
+            .map_err(|source| StoreError::new(Operation::Remove, Place::BesideCertificate, ocsp.to_owned(), source))?;
         Ok(true)
     }
 

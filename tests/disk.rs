@@ -5,11 +5,11 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use haproxy_stapler::certificate::{Certificate, Fingerprint};
-use haproxy_stapler::discovery::{CertificateFile, FileError, ProblemError, Scanner, own_ocsp_path};
+use haproxy_stapler::discovery::{CertificateFile, FileError, ProblemError, Scanner};
 use haproxy_stapler::ocsp::{self, CertId, Staple};
 use haproxy_stapler::settings::{OcspFiles, PathMap};
 use haproxy_stapler::store::{Place, Store, StoreError, Written};
@@ -19,6 +19,10 @@ mod support;
 use support::pki::Identity;
 use support::response::Response;
 use support::volume::{Volume, must_succeed};
+
+fn ocsp_of(certificate: &Path) -> PathBuf {
+    certificate.with_file_name(format!("{}.ocsp", certificate.file_name().unwrap().display()))
+}
 
 /// Two staples that a CA made one after the other.
 fn old_and_new() -> (Staple, Staple) {
@@ -52,20 +56,23 @@ fn a_full_disk_costs_the_write_and_nothing_that_was_there() {
     let certificate = volume.path("a.pem");
     fs::write(&certificate, "certificate").unwrap();
     assert_eq!(store.save(fingerprint(1), &old).unwrap(), Written::Replaced);
-    assert_eq!(store.keep_beside(&certificate, &old).unwrap(), Written::Replaced);
+    assert_eq!(store.keep_beside(&ocsp_of(&certificate), &certificate, &old).unwrap(), Written::Replaced);
     volume.fill();
 
     assert_eq!(kind_and_place(store.save(fingerprint(1), &new)), ("no_space", Place::StateDirectory));
-    assert_eq!(kind_and_place(store.keep_beside(&certificate, &new)), ("no_space", Place::BesideCertificate));
+    assert_eq!(
+        kind_and_place(store.keep_beside(&ocsp_of(&certificate), &certificate, &new)),
+        ("no_space", Place::BesideCertificate)
+    );
     assert_eq!(store.load(fingerprint(1)).unwrap().as_deref(), Some(old.der()));
-    assert_eq!(store.read_beside(&certificate).unwrap().as_deref(), Some(old.der()));
-    assert_eq!(store.keep_beside(&certificate, &old).unwrap(), Written::Unchanged);
+    assert_eq!(store.read_beside(&ocsp_of(&certificate)).unwrap().as_deref(), Some(old.der()));
+    assert_eq!(store.keep_beside(&ocsp_of(&certificate), &certificate, &old).unwrap(), Written::Unchanged);
     assert_eq!(volume.names(""), ["a.pem", "a.pem.ocsp", "ballast", "state"]);
     assert_eq!(volume.names("state"), [format!("{}.ocsp", fingerprint(1))]);
 
     volume.empty();
     assert_eq!(store.save(fingerprint(1), &new).unwrap(), Written::Replaced);
-    assert_eq!(store.keep_beside(&certificate, &new).unwrap(), Written::Replaced);
+    assert_eq!(store.keep_beside(&ocsp_of(&certificate), &certificate, &new).unwrap(), Written::Replaced);
 }
 
 #[test]
@@ -76,22 +83,25 @@ fn a_read_only_disk_is_read_all_the_same_and_heals() {
     let certificate = volume.path("a.pem");
     fs::write(&certificate, "certificate").unwrap();
     store.save(fingerprint(1), &old).unwrap();
-    store.keep_beside(&certificate, &old).unwrap();
+    store.keep_beside(&ocsp_of(&certificate), &certificate, &old).unwrap();
     volume.set("ro");
 
     assert_eq!(store.load(fingerprint(1)).unwrap().as_deref(), Some(old.der()));
-    assert_eq!(store.keep_beside(&certificate, &old).unwrap(), Written::Unchanged);
+    assert_eq!(store.keep_beside(&ocsp_of(&certificate), &certificate, &old).unwrap(), Written::Unchanged);
     assert_eq!(kind_and_place(store.save(fingerprint(2), &new)), ("read_only", Place::StateDirectory));
-    assert_eq!(kind_and_place(store.keep_beside(&certificate, &new)), ("read_only", Place::BesideCertificate));
-    assert_eq!(store.remove_beside(&certificate, &old).unwrap_err().kind(), "read_only");
+    assert_eq!(
+        kind_and_place(store.keep_beside(&ocsp_of(&certificate), &certificate, &new)),
+        ("read_only", Place::BesideCertificate)
+    );
+    assert_eq!(store.remove_beside(&ocsp_of(&certificate), &old).unwrap_err().kind(), "read_only");
     let elsewhere = Store::new(volume.path("not/yet/there"), OcspFiles::Auto);
     assert_eq!(kind_and_place(elsewhere.save(fingerprint(2), &new)), ("read_only", Place::StateDirectory));
     let later = jiff::Timestamp::MAX;
     assert_eq!(store.sweep(&[].into(), later).unwrap_err().kind(), "read_only");
 
     volume.set("rw");
-    assert_eq!(store.keep_beside(&certificate, &new).unwrap(), Written::Replaced);
-    assert!(store.remove_beside(&certificate, &new).unwrap());
+    assert_eq!(store.keep_beside(&ocsp_of(&certificate), &certificate, &new).unwrap(), Written::Replaced);
+    assert!(store.remove_beside(&ocsp_of(&certificate), &new).unwrap());
     assert_eq!(store.sweep(&[].into(), later).unwrap(), 1);
 }
 
@@ -131,7 +141,7 @@ fn another_user_is_told_what_it_may_not_do_and_can_do_the_rest() {
     let output = must_succeed("run as another user; run this test as root, as in a container", output);
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
     for name in ["private.pem", "group.pem", "public.pem"] {
-        let ocsp = fs::metadata(own_ocsp_path(&directory.path().join("open").join(name))).unwrap();
+        let ocsp = fs::metadata(ocsp_of(&directory.path().join("open").join(name))).unwrap();
         assert_eq!((ocsp.uid(), ocsp.mode() & 0o777), (NOBODY, 0o644), "{name}");
     }
 }
@@ -140,7 +150,10 @@ fn as_somebody_else(workplace: &Path) {
     let store = Store::new(workplace.join("state"), OcspFiles::Auto);
     let (staple, _) = old_and_new();
     assert_eq!(kind_and_place(store.save(fingerprint(1), &staple)), ("permission", Place::StateDirectory));
-    let beside = |path: &str| store.keep_beside(&workplace.join(path), &staple);
+    let beside = |path: &str| {
+        let certificate = workplace.join(path);
+        store.keep_beside(&ocsp_of(&certificate), &certificate, &staple)
+    };
     assert_eq!(kind_and_place(beside("closed/public.pem")), ("permission", Place::BesideCertificate));
     assert_eq!(kind_and_place(beside("hidden/public.pem")), ("permission", Place::BesideCertificate));
     // The owner cannot be given, so the file is made readable to everyone instead.

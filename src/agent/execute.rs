@@ -13,11 +13,11 @@ use super::fold::{DiskDone, Done, Installed, Restored};
 use super::journal::{self, Journalled};
 use super::native::Holds;
 use super::plan::{Item, Job, Watched};
-use super::world::DiskTask;
+use super::world::{DiskTask, Kept};
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
 use crate::clock::{Clock, earlier};
-use crate::discovery::{Scanner, own_ocsp_path};
+use crate::discovery::Scanner;
 use crate::fetch;
 use crate::haproxy::{
     self, Entry, Held, HeldResponse, Installation, IssuerKnowledge, Journal, Outcome, OverwritePolicy, Process,
@@ -58,11 +58,11 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
         let clock = self.clock;
         match job {
             Job::Scan { also, kept } => {
-                let scanner = self.scanner.clone();
+                let (scanner, store) = (self.scanner.clone(), self.store.clone());
                 jobs.spawn_blocking(move || {
                     let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
                     let scan = scanner.scan(&also);
-                    let lost = kept.into_iter().filter(|path| !own_ocsp_path(path).exists()).collect();
+                    let lost = kept.into_iter().filter(|what| !is_there(&store, what)).collect();
                     Done::Scan { scan, lost }
                 });
             }
@@ -241,6 +241,15 @@ fn holds(held: Option<Held>, identity: Option<&(Certificate, Certificate)>, now:
     }
 }
 
+fn is_there(store: &Store, kept: &Kept) -> bool {
+    match kept {
+        Kept::Staple(fingerprint) => store.has_staple(*fingerprint),
+        Kept::Issuer(fingerprint) => store.has_issuer(*fingerprint),
+        Kept::Beside(ocsp) => ocsp.exists(),
+        Kept::Directory | Kept::Journal => true,
+    }
+}
+
 fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
     match task {
         DiskTask::Restore { leaf, issuer, beside } => {
@@ -251,9 +260,9 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
             let state = store.save(fingerprint, &staple).map(count);
             let written = beside
                 .into_iter()
-                .map(|path| {
-                    let result = store.keep_beside(&path, &staple).map(count);
-                    (path, result)
+                .map(|(ocsp, certificate)| {
+                    let result = store.keep_beside(&ocsp, &certificate, &staple).map(count);
+                    (ocsp, result)
                 })
                 .collect();
             DiskDone::Kept { fingerprint, staple, written, state }
@@ -263,9 +272,9 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
             DiskDone::IssuerKept { fingerprint, error: store.save_issuer(fingerprint, &issuer).err() }
         }
         DiskTask::TryDirectory => DiskDone::Tried(store.try_state_directory()),
-        DiskTask::Discard { fingerprint, certificate, staple } => {
-            let error = store.remove_beside(&certificate, &staple).err();
-            DiskDone::Discarded { fingerprint, certificate, staple, error }
+        DiskTask::Discard { fingerprint, ocsp, staple } => {
+            let error = store.remove_beside(&ocsp, &staple).err();
+            DiskDone::Discarded { fingerprint, ocsp, staple, error }
         }
     }
 }
@@ -297,8 +306,8 @@ fn restore(
 }
 
 /// A `.ocsp` file that cannot be read is as good as none: it is HAProxy's to complain about, or ours to replace.
-fn read_beside(store: &Store, certificate: &Path) -> Option<Vec<u8>> {
-    store.read_beside(certificate).unwrap_or_else(|error| {
+fn read_beside(store: &Store, ocsp: &Path) -> Option<Vec<u8>> {
+    store.read_beside(ocsp).unwrap_or_else(|error| {
         tracing::debug!(%error, "unreadable .ocsp file");
         None
     })

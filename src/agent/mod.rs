@@ -9,6 +9,7 @@ mod fold;
 mod journal;
 mod native;
 mod peer;
+mod places;
 mod plan;
 mod publish;
 mod transitions;
@@ -32,8 +33,10 @@ use crate::responder::Responder;
 use crate::settings::Settings;
 use crate::status::{Pulse, Status};
 
-/// Snapshots are published at most this often, so that ten thousand results are not ten thousand snapshots.
+/// Snapshots are published at most this often, and the more there is in one the less often, so that ten thousand results
+/// are not ten thousand snapshots.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+const PUBLISH_INTERVAL_PER_CERTIFICATE: Duration = Duration::from_micros(100);
 /// A job that holds a HAProxy transaction or a file is given this long to finish when the program is told to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 
@@ -105,6 +108,8 @@ pub async fn run<R: Responder, H: RuntimeApi>(
             break;
         }
         tokio::select! {
+            // In this order, so that a run with scripted peers replays exactly.
+            biased;
             () = shutdown.cancelled() => break,
             Some(done) = agent.jobs.join_next() => agent.take(done)?,
             () = clock.sleep_until(wake) => {}
@@ -134,7 +139,9 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
             self.hands.start(job, &mut self.jobs);
         }
         self.end_pass(now);
-        let due = self.published.map_or(now.monotonic, |at| at.after(PUBLISH_INTERVAL));
+        let certificates = u32::try_from(self.world.leaves.len()).unwrap_or(u32::MAX);
+        let pause = PUBLISH_INTERVAL.saturating_add(PUBLISH_INTERVAL_PER_CERTIFICATE.saturating_mul(certificates));
+        let due = self.published.map_or(now.monotonic, |at| at.after(pause));
         let next = plan::next_wake(&self.world, now.monotonic);
         if self.dirty && due <= now.monotonic {
             self.publish(now);

@@ -56,6 +56,8 @@ pub(super) struct Refused {
     pub(super) trouble: Trouble,
     pub(super) times: u32,
     pub(super) again: Monotonic,
+    /// Because of a transaction of somebody else, which says nothing about the staple.
+    pub(super) busy: bool,
 }
 
 impl Peer {
@@ -87,11 +89,6 @@ impl Peer {
     /// The label of this HAProxy in metrics, logs and JSON.
     pub(super) fn label(&self) -> String {
         self.address.to_string()
-    }
-
-    /// Whether it has said what it has loaded, or is not able to.
-    pub(super) fn is_introduced(&self) -> bool {
-        self.surveyed || self.trouble.is_some()
     }
 
     /// The names this HAProxy knows a leaf by.

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::peer::Peer;
-use super::world::{Beside, DiskTask, Errand, Kept, Leaf, World};
+use super::world::{DiskTask, Errand, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;
-use crate::haproxy::{CertIdKey, Entry, Process, Stapling};
+use crate::haproxy::{self, CertIdKey, Entry, Process, Stapling};
 use crate::ocsp::Staple;
 use crate::settings::{OcspFiles, OnRevoked};
 
@@ -25,8 +25,8 @@ const AGENDA_LIFETIME: Duration = Duration::from_secs(30);
 /// One piece of IO to execute.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Look at the certificate files, and whether the `.ocsp` files beside `kept` are still there.
-    Scan { also: Vec<PathBuf>, kept: Vec<PathBuf> },
+    /// Look at the certificate files, and whether what was kept is still there.
+    Scan { also: Vec<PathBuf>, kept: Vec<Kept> },
     /// Work through disk tasks, in order.
     Disk { tasks: Vec<DiskTask> },
     /// Ask the CA about a leaf.
@@ -83,8 +83,8 @@ pub(super) fn plan(world: &mut World, now: Moment) -> Vec<Job> {
 pub(super) fn next_wake(world: &World, now: Monotonic) -> Monotonic {
     let peers = world.peers.iter().filter(|peer| !peer.running).flat_map(|peer| {
         let survey = (peer.up == Some(true)).then_some(peer.next_survey);
-        let retries = peer.pending.iter().filter_map(|each| peer.refused.get(each)).map(|refused| refused.again);
-        let retry = retries.filter(|again| *again > now).min();
+        let refused = peer.refused.iter().filter(|(name, _)| peer.pending.contains(*name));
+        let retry = refused.map(|(_, refused)| refused.again).filter(|again| *again > now).min();
         [Some(peer.next_look), survey, retry]
     });
     let errand = world.agenda.first().map(|(due, _)| *due);
@@ -113,20 +113,20 @@ fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
     world.scan.running = true;
     world.pass_started.get_or_insert(now);
     // What HAProxy runs and no file under STAPLER_CERTS holds may still be readable under its own path.
-    let path_map = &world.settings.path_map;
     let mut also: Vec<PathBuf> = world
         .peers
         .iter()
         .flat_map(|peer| peer.loaded.values())
-        .filter(|loaded| loaded.name.starts_with('/'))
         .filter(|loaded| loaded.fingerprint.is_none_or(|each| !is_on_disk(world.leaves.get(&each))))
-        .map(|loaded| path_map.to_own(&loaded.name))
+        .flat_map(|loaded| [Some(loaded.name.as_str()), loaded.file.as_deref()])
+        .flatten()
+        .filter_map(|path| world.own_path(path))
         .collect();
     also.sort_unstable();
     also.dedup();
     // Files found that way stay in view.
     also.extend(world.files.keys().cloned());
-    let kept = world.leaves.values().flat_map(|leaf| leaf.kept_beside.keys()).cloned().collect();
+    let kept = world.leaves.iter().flat_map(|(fingerprint, leaf)| leaf.kept(*fingerprint)).collect();
     jobs.push(Job::Scan { also, kept });
 }
 
@@ -138,15 +138,23 @@ fn is_on_disk(leaf: Option<&Leaf>) -> bool {
 fn plan_keeping(world: &mut World, now: Moment) {
     let auto = world.settings.ocsp_files == OcspFiles::Auto;
     for fingerprint in std::mem::take(&mut world.changed) {
-        let Some(leaf) = world.leaves.get_mut(&fingerprint).filter(|leaf| leaf.restored) else { continue };
+        let Some(leaf) = world.leaves.get(&fingerprint).filter(|leaf| leaf.restored) else { continue };
         let installable = leaf.installable(world.settings.on_revoked, now.wall).cloned();
+        // A response that does not fit HAProxy's buffer would be cut off, and be a warning at its next start.
+        let wanted = auto && installable.as_ref().is_some_and(|staple| staple.der().len() <= haproxy::FILE_LIMIT);
+        let places = if wanted { world.places(leaf) } else { BTreeMap::new() };
+        // Of a file that is gone, holds another certificate or lost its issuer, expired, or withheld: at HAProxy's next
+        // start it would be a warning at best, and with `zero-warning` or without an issuer no start at all.
+        let harmful: Vec<PathBuf> = leaf
+            .kept_beside
+            .keys()
+            .filter(|ocsp| !places.contains_key(*ocsp) && !world.is_required(ocsp))
+            .cloned()
+            .collect();
+        let Some(leaf) = world.leaves.get_mut(&fingerprint) else { continue };
         if let Some(staple) = leaf.serving(now.wall).cloned().filter(|_| leaf.hands_off.is_none()) {
-            let allowed = auto && installable.is_some();
-            let beside: Vec<PathBuf> = leaf
-                .safe_files()
-                .filter(|path| allowed && leaf.kept_beside.get(*path) != Some(&staple))
-                .cloned()
-                .collect();
+            let mut beside = places;
+            beside.retain(|ocsp, _| leaf.kept_beside.get(ocsp) != Some(&staple));
             if leaf.kept.as_ref() != Some(&staple) || !beside.is_empty() {
                 world.disk.queue.push_back(DiskTask::Keep { fingerprint, staple, beside });
             }
@@ -156,17 +164,9 @@ fn plan_keeping(world: &mut World, now: Moment) {
             leaf.kept_issuer = true;
             world.disk.queue.push_back(DiskTask::KeepIssuer { fingerprint, issuer });
         }
-        // Of a file that is gone, holds another certificate or lost its issuer, expired, or withheld: at HAProxy's next
-        // start it would be a warning at best, and with `zero-warning` or without an issuer no start at all.
-        let harmful: Vec<PathBuf> = leaf
-            .kept_beside
-            .keys()
-            .filter(|path| installable.is_none() || leaf.files.get(*path) != Some(&Beside::Safe))
-            .cloned()
-            .collect();
-        for certificate in harmful {
-            let staple = leaf.kept_beside.remove(&certificate);
-            world.disk.queue.extend(staple.map(|staple| DiskTask::Discard { fingerprint, certificate, staple }));
+        for ocsp in harmful {
+            let staple = leaf.kept_beside.remove(&ocsp);
+            world.disk.queue.extend(staple.map(|staple| DiskTask::Discard { fingerprint, ocsp, staple }));
         }
     }
 }
@@ -183,7 +183,7 @@ fn plan_disk(world: &mut World, jobs: &mut Vec<Job>) {
 /// Errands to the network: due ones queue for their host, and each host has so many at once.
 fn plan_errands(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
     // Nobody asks for what a HAProxy fetches by itself. One that hangs is not waited for.
-    if now.monotonic < world.introduced_by && !world.peers.iter().all(Peer::is_introduced) {
+    if now.monotonic < world.introduced_by && world.awaits_haproxy() {
         return;
     }
     while let Some((due, fingerprint)) = world.agenda.first().copied().filter(|(due, _)| *due <= now.monotonic) {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::peer::Peer;
+use super::places::{Home, IssuerAtStart};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery::{Content, FileError};
 use crate::fetch::Method;
 use crate::haproxy::CertIdKey;
 use crate::ocsp::{Request, Staple};
-use crate::pem::Bundle;
 use crate::schedule::{Jitter, Life, Progress};
 use crate::settings::{OnRevoked, Override, Settings};
 use crate::status::{OcspStatus, Trouble};
@@ -73,7 +73,7 @@ pub(super) enum Kept {
     Staple(Fingerprint),
     /// The downloaded issuer of a leaf, in the state directory.
     Issuer(Fingerprint),
-    /// The `.ocsp` file beside this certificate.
+    /// This `.ocsp` file for HAProxy's next start.
     Beside(PathBuf),
     /// The state directory as a whole.
     Directory,
@@ -84,10 +84,10 @@ pub(super) enum Kept {
 /// One thing to do on disk.
 #[derive(Clone, Debug)]
 pub(super) enum DiskTask {
-    /// Read back what an earlier run kept for a leaf.
+    /// Read back what an earlier run kept for a leaf, also in these `.ocsp` files.
     Restore { leaf: Certificate, issuer: Option<Issuer>, beside: Vec<PathBuf> },
-    /// Keep a staple in the state directory and beside these certificates.
-    Keep { fingerprint: Fingerprint, staple: Staple, beside: Vec<PathBuf> },
+    /// Keep a staple in the state directory and in these `.ocsp` files, each as readable as a certificate.
+    Keep { fingerprint: Fingerprint, staple: Staple, beside: BTreeMap<PathBuf, PathBuf> },
     /// Keep a downloaded issuer in the state directory.
     KeepIssuer { fingerprint: Fingerprint, issuer: Issuer },
     /// Remove from the state directory what belonged to certificates that are long gone.
@@ -95,7 +95,7 @@ pub(super) enum DiskTask {
     /// See whether journals, which could not be written, can be written now.
     TryDirectory,
     /// Remove a file of ours that would do harm at HAProxy's next start.
-    Discard { fingerprint: Fingerprint, certificate: PathBuf, staple: Staple },
+    Discard { fingerprint: Fingerprint, ocsp: PathBuf, staple: Staple },
 }
 
 /// One leaf certificate, whatever files and HAProxies it is in.
@@ -116,11 +116,12 @@ pub(super) struct Leaf {
     pub(super) due: Option<Monotonic>,
     pub(super) last_attempt_at: Option<Timestamp>,
     pub(super) last_success_at: Option<Timestamp>,
-    /// The files that hold it now, and whether a `.ocsp` may stand beside each.
-    pub(super) files: BTreeMap<PathBuf, Beside>,
+    /// The files that hold it now.
+    pub(super) files: BTreeMap<PathBuf, Home>,
     /// What was kept where, as far as this process knows.
     pub(super) kept: Option<Staple>,
     pub(super) kept_issuer: bool,
+    /// By the `.ocsp` file.
     pub(super) kept_beside: BTreeMap<PathBuf, Staple>,
     /// Whether the settings leave it out or HAProxy updates it by itself, everywhere it is.
     pub(super) hands_off: Option<HandsOff>,
@@ -153,15 +154,6 @@ pub(super) struct Ask {
     pub(super) jitter: Jitter,
 }
 
-/// Whether a `.ocsp` may stand beside a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beside {
-    /// HAProxy finds the same issuer there that we did.
-    Safe,
-    /// HAProxy would not, and up to 3.4 would refuse to start (promise 7).
-    Unsafe,
-}
-
 impl World {
     pub(super) fn new(settings: Arc<Settings>, now: Moment) -> Self {
         let peers = settings.sockets.iter().map(|address| Peer::new(address.clone(), now.monotonic)).collect();
@@ -184,6 +176,11 @@ impl World {
             last_pass_at: None,
             pass_started: None,
         }
+    }
+
+    /// Whether some HAProxy has yet to say what it has loaded, and may do so at any moment.
+    pub(super) fn awaits_haproxy(&self) -> bool {
+        self.peers.iter().any(|peer| !peer.surveyed && peer.up != Some(false) && peer.trouble.is_none())
     }
 
     /// Puts a leaf on the agenda where it belongs now.
@@ -308,28 +305,27 @@ impl Leaf {
     /// known: it is told once too often rather than not at all.
     pub(super) fn is_chained(&self) -> bool {
         let in_chain = self.issuer.as_ref().is_some_and(|issuer| issuer.source() == IssuerSource::Chain);
-        in_chain && self.files.values().all(|beside| *beside == Beside::Safe)
+        in_chain && self.files.values().all(|home| home.issuer != IssuerAtStart::Nowhere)
     }
 
-    /// The files beside which a `.ocsp` may stand.
-    pub(super) fn safe_files(&self) -> impl Iterator<Item = &PathBuf> {
-        self.files.iter().filter(|(_, beside)| **beside == Beside::Safe).map(|(path, _)| path)
+    /// What of this leaf is on disk, as far as this process knows.
+    pub(super) fn kept(&self, fingerprint: Fingerprint) -> impl Iterator<Item = Kept> {
+        let staple = self.kept.as_ref().map(|_| Kept::Staple(fingerprint));
+        let issuer = self.kept_issuer.then_some(Kept::Issuer(fingerprint));
+        staple.into_iter().chain(issuer).chain(self.kept_beside.keys().cloned().map(Kept::Beside))
     }
-}
 
-/// Whether HAProxy, at its next start, would find the issuer that we verified with: the same name and the same key.
-pub(super) fn beside(bundle: &Bundle, issuer_file: &[Certificate], issuer: Option<&Issuer>) -> Beside {
-    let found = bundle.issuer_for_haproxy(issuer_file);
-    let same = found.zip(issuer).is_some_and(|(found, issuer)| {
-        let issuer = issuer.certificate();
-        found.subject() == issuer.subject()
-            && found
-                .x509()
-                .public_key()
-                .and_then(|key| Ok(key.public_eq(&*issuer.x509().public_key()?)))
-                .unwrap_or(false)
-    });
-    if same { Beside::Safe } else { Beside::Unsafe }
+    /// Somebody's deployment tidied it away: it is written again.
+    pub(super) fn lose(&mut self, fingerprint: Fingerprint, lost: &BTreeSet<Kept>) {
+        if lost.is_empty() {
+            return;
+        }
+        if lost.contains(&Kept::Staple(fingerprint)) {
+            self.kept = None;
+        }
+        self.kept_issuer &= !lost.contains(&Kept::Issuer(fingerprint));
+        self.kept_beside.retain(|path, _| !lost.contains(&Kept::Beside(path.clone())));
+    }
 }
 
 /// A staple's life for the schedule.

@@ -3,7 +3,7 @@
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -24,6 +24,8 @@ pub struct Content {
     pub issuer_file: Vec<Certificate>,
     /// Why there is a `.issuer` file and yet nothing of it above.
     pub issuer_file_error: Option<FileError>,
+    /// Where HAProxy looks for the OCSP response, as far as the files tell.
+    pub ocsp_path: PathBuf,
 }
 
 /// Why a file gives no certificate.

@@ -297,6 +297,32 @@ fn what_the_operating_system_says_has_a_stable_kind() {
 }
 
 #[test]
-fn the_ocsp_file_stands_beside_the_certificate() {
-    assert_eq!(own_ocsp_path(Path::new("/certs/a.pem.rsa")), Path::new("/certs/a.pem.rsa.ocsp"));
+fn the_companions_of_a_certificate_are_where_haproxy_looks_for_them() {
+    let place = Place::new();
+    let (site, ca) = (Minted::new("site.example"), Minted::new("ca.example"));
+    let ocsp = |path: &Path| only(&scanner(path).scan(&[])).ocsp_path.strip_prefix(place.0.path()).unwrap().to_owned();
+    let pem = place.write("a.pem.rsa", site.combined());
+    place.write("a.pem.key", &site.key);
+    assert_eq!(ocsp(&pem), Path::new("a.pem.rsa.ocsp"));
+
+    // `ssl-load-extra-del-ext`, which shows in the key's name.
+    let split = place.write("b.crt", &site.certificate);
+    assert_eq!(ocsp(&split), Path::new("b.crt.ocsp"));
+    place.write("b.key", &site.key);
+    assert_eq!(ocsp(&split), Path::new("b.ocsp"));
+    place.write("b.crt.key", &site.key);
+    assert_eq!(ocsp(&split), Path::new("b.crt.ocsp"));
+
+    // A copy of the key beside a file that has its own shows nothing; an issuer does.
+    let combined = place.write("c.crt", site.combined());
+    place.write("c.key", &site.key);
+    assert_eq!(ocsp(&combined), Path::new("c.crt.ocsp"));
+    let mut scanner = scanner(&combined);
+    assert!(only(&scanner.scan(&[])).issuer_file.is_empty());
+    place.write("c.issuer", &ca.certificate);
+    let found = scanner.scan(&[]);
+    assert_eq!((&*only(&found).ocsp_path, only(&found).issuer_file.len()), (&*place.path("c.ocsp"), 1));
+    place.write("c.crt.issuer", &ca.certificate);
+    let found = scanner.scan(&[]);
+    assert_eq!((&*only(&found).ocsp_path, only(&found).issuer_file.len()), (&*place.path("c.crt.ocsp"), 1));
 }

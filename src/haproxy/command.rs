@@ -8,13 +8,20 @@ const LINE: usize = 1024;
 /// Bytes of pipelined commands on one connection: half of the default `tune.bufsize`.
 const PIPELINE: usize = 8_000;
 
-/// The largest response, in bytes of DER, that HAProxy takes and shows again with the default `tune.bufsize`, for a
-/// certificate of this name. Until 3.3 a command and its base64 must fit one buffer of 16384 bytes less its reserve;
-/// 3.4 takes up to 16000 bytes of DER, but shows nothing of a response whose base64 does not fit.
+/// `tune.bufsize`, unless somebody set it.
+pub const DEFAULT_BUFFER: usize = 16_384;
+/// The largest `.ocsp` file, in bytes, that HAProxy reads at its start with the default `tune.bufsize`.
+pub const FILE_LIMIT: usize = DEFAULT_BUFFER;
+/// What HAProxy needs of a buffer beside a response: its reserve, the command, the line ends.
+const RESERVE: usize = 384;
+
+/// The largest response, in bytes of DER, that a HAProxy with buffers of this size takes and shows again, for a
+/// certificate of this name. Until 3.3 a command and its base64 must fit one buffer less its reserve; 3.4 takes more, but
+/// shows nothing of a response whose base64 does not fit.
 #[must_use]
-pub const fn response_limit(name: &str) -> usize {
+pub const fn response_limit(name: &str, buffer: usize) -> usize {
     // A name may be escaped, and stands beside four base64 characters for every three bytes.
-    12_000_usize.saturating_sub(2 * name.len())
+    (buffer.saturating_sub(RESERVE) / 4 * 3).saturating_sub(2 * name.len())
 }
 
 /// A request: one line of commands joined by `;`, and the payload of the last one.
@@ -48,6 +55,12 @@ impl Command {
     #[must_use]
     pub fn show_cli_level() -> Self {
         Self::line("show cli level")
+    }
+
+    /// `show pools`: what memory is used for, and so the size of a buffer.
+    #[must_use]
+    pub fn show_pools() -> Self {
+        Self::line("show pools")
     }
 
     /// `show ssl cert`: the open transaction and all names.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::command::{Command, response_limit};
+use super::command::{Command, DEFAULT_BUFFER, response_limit};
 use super::held::{Held, HeldResponse, StapleView};
 use super::inventory::{CertIdKey, Entry, Stapling};
 use super::process::Process;
@@ -149,9 +149,13 @@ async fn write(
     now: Timestamp,
 ) -> Result<Step, InstallError> {
     let staple = &one.staple;
-    let limit = response_limit(one.name);
-    if staple.der.len() > limit {
-        return Err(InstallError::TooLarge { bytes: staple.der.len(), limit });
+    let bytes = staple.der.len();
+    if bytes > response_limit(one.name, DEFAULT_BUFFER) {
+        // Rare enough to ask each time whether somebody made room for it.
+        let limit = response_limit(one.name, session::buffer_size(api).await?);
+        if bytes > limit {
+            return Err(InstallError::TooLarge { bytes, limit });
+        }
     }
     if crate::clock::between(now, staple.next_update) <= SKEW {
         return Err(InstallError::Expired { next_update: Some(staple.next_update) });
@@ -255,7 +259,7 @@ async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>
     }
     let mut steps = [&response].into_iter().chain(&issuer);
     let Some(first) = steps.next() else { return Err(InstallError::NoEntry) };
-    let reply = api.exchange(first).await?;
+    let reply = session::exchange_unlocked(api, first).await?;
     let name = match opened(&reply) {
         Opened::New(certificate) if process.is_name_of(certificate, one.name) => certificate.to_owned(),
         Opened::New(certificate) => {
@@ -269,7 +273,7 @@ async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>
         Opened::Not => return Err(refused(first, issuer.as_ref(), &reply)),
     };
     for step in steps {
-        let refusal = match api.exchange(step).await {
+        let refusal = match session::exchange_unlocked(api, step).await {
             Ok(reply) => match opened(&reply) {
                 Opened::Updated(certificate) if certificate == name => continue,
                 // Ours is gone already, and another took its place.
@@ -324,13 +328,20 @@ fn refused(command: &Command, issuer: Option<&Command>, reply: &str) -> InstallE
 }
 
 async fn abort(api: &impl RuntimeApi, name: &str) -> Result<(), InstallError> {
-    api.exchange(&Command::abort(name)?).await?;
+    session::exchange_unlocked(api, &Command::abort(name)?).await?;
     Ok(())
 }
 
 async fn commit(api: &impl RuntimeApi, process: &Process, name: &str) -> Result<Step, InstallError> {
     let command = Command::commit(name)?;
-    let reply = api.exchange(&command).await?;
+    let reply = match session::exchange_unlocked(api, &command).await {
+        // Nothing was tried: the transaction is still open, and would be in everybody's way.
+        Err(HaproxyError::Locked) => {
+            let _ = abort(api, name).await;
+            return Err(HaproxyError::Locked.into());
+        }
+        reply => reply?,
+    };
     if reply.trim_end().ends_with("Success!") {
         // `Loading: … Content will be ignored.`: there is an entry now, and it is empty.
         return match reply.lines().find(|line| line.contains("Content will be ignored")) {

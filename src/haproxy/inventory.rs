@@ -43,6 +43,23 @@ pub struct LoadedCertificate {
     pub status: LoadedStatus,
     /// Whether HAProxy staples it.
     pub stapling: Stapling,
+    /// The file it was loaded from, as configured; 3.2 and later.
+    pub file: Option<String>,
+    /// The `.ocsp` file that HAProxy looked for, whether or not there is one; 3.2 and later.
+    pub ocsp_file: Option<String>,
+}
+
+impl LoadedCertificate {
+    /// The `.ocsp` file that HAProxy's configuration names for it (a crt-store's or a crt-list's `ocsp`), other than one
+    /// that it looked for by the certificate's name. It does not start without it.
+    #[must_use]
+    pub fn required_ocsp_file(&self) -> Option<&str> {
+        let is_by_name = |file: &&str| {
+            let stem = file.strip_suffix(".ocsp");
+            stem.is_some_and(|stem| stem == self.name || self.name.strip_suffix(".crt") == Some(stem))
+        };
+        self.ocsp_file.as_deref().filter(|file| !is_by_name(file))
+    }
 }
 
 /// `Status:` of a loaded certificate.
@@ -171,6 +188,10 @@ pub(super) struct Details {
     status: LoadedStatus,
     /// `OCSP Response Key:`, which may be empty; 2.5 and later.
     response_key: Option<String>,
+    /// `Crt filename:`; 3.2 and later.
+    file: Option<String>,
+    /// `OCSP filename:`; 3.2 and later.
+    ocsp_file: Option<String>,
 }
 
 impl Details {
@@ -185,8 +206,14 @@ impl Details {
         let mut rest = reply.lines().peekable();
         while let Some(line) = rest.next() {
             let Some(name) = line.strip_prefix("Filename: ") else { continue };
-            let mut details =
-                Self { fingerprint: None, serial_number: None, status: LoadedStatus::NotShown, response_key: None };
+            let mut details = Self {
+                fingerprint: None,
+                serial_number: None,
+                status: LoadedStatus::NotShown,
+                response_key: None,
+                file: None,
+                ocsp_file: None,
+            };
             while let Some(line) = rest.next_if(|line| !line.starts_with("Filename: ")) {
                 let Some((field, value)) = line.split_once(':') else { continue };
                 let value = value.trim();
@@ -197,6 +224,8 @@ impl Details {
                     }
                     "SHA1 FingerPrint" if details.fingerprint.is_none() => details.fingerprint = value.parse().ok(),
                     "OCSP Response Key" => details.response_key = Some(value.to_owned()),
+                    "Crt filename" => details.file = Some(value.to_owned()),
+                    "OCSP filename" => details.ocsp_file = Some(value.to_owned()),
                     _ => {}
                 }
             }
@@ -246,6 +275,8 @@ pub(super) fn join(
                 serial_number: shown.and_then(|details| details.serial_number.clone()),
                 status: shown.map_or(LoadedStatus::NotShown, |details| details.status),
                 stapling,
+                file: shown.and_then(|details| details.file.clone()),
+                ocsp_file: shown.and_then(|details| details.ocsp_file.clone()),
                 name,
             }
         })

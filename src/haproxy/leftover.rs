@@ -7,7 +7,7 @@ use super::held::Held;
 use super::inventory::Details;
 use super::journal::Journal;
 use super::process::Process;
-use super::session::{HaproxyError, LOCKED};
+use super::session::{self, HaproxyError};
 use super::socket::RuntimeApi;
 
 /// Whose an open transaction turned out to be.
@@ -42,7 +42,7 @@ pub async fn abort_leftover(
         }
     }
     let Ok(command) = Command::abort(open) else { return Ok(Leftover::Foreign) };
-    let reply = api.exchange(&command).await?;
+    let reply = session::exchange_unlocked(api, &command).await?;
     if reply.trim() == format!("Transaction aborted for certificate '{open}'!") {
         Ok(Leftover::Aborted)
     } else {
@@ -67,6 +67,5 @@ async fn is_unchanged(api: &impl RuntimeApi, process: &Process, name: &str) -> R
 /// None if there is nothing to show.
 async fn ask(api: &impl RuntimeApi, command: Result<Command, Unsendable>) -> Result<Option<String>, HaproxyError> {
     let Ok(command) = command else { return Ok(None) };
-    let reply = api.exchange(&command).await?;
-    if reply.contains(LOCKED) { Err(HaproxyError::Locked) } else { Ok(Some(reply)) }
+    session::exchange_unlocked(api, &command).await.map(Some)
 }

@@ -20,7 +20,7 @@ mod socket;
 mod tests;
 
 pub use address::{Address, AddressError, Place};
-pub use command::{Command, Unsendable, response_limit};
+pub use command::{Command, DEFAULT_BUFFER, FILE_LIMIT, Unsendable, response_limit};
 pub use held::{Held, HeldResponse, StapleView};
 pub use install::{Installation, IssuerKnowledge, Outcome, OverwritePolicy, Proof, reconcile, reconcile_many};
 pub use inventory::{CertIdKey, Entry, LoadedCertificate, LoadedStatus, Stapling, Survey};

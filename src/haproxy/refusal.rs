@@ -86,7 +86,7 @@ pub enum InstallError {
     TooLarge {
         /// The size of its DER.
         bytes: usize,
-        /// What fits the default `tune.bufsize`.
+        /// What fits its buffers.
         limit: usize,
     },
     /// HAProxy said it is too big.
@@ -187,8 +187,8 @@ impl InstallError {
             }
             Self::Socket(error) => error.remedy(),
             Self::TooLarge { .. } | Self::TooLargeForHaproxy { .. } => {
-                "The response must fit HAProxy's `tune.bufsize` (16384 by default); the CA's response is unusually \
-                 large, probably for a long chain of embedded certificates."
+                "Set a larger `tune.bufsize` in HAProxy's `global` section (the default is 16384; 32768 takes responses of \
+                 up to 24000 bytes) and restart HAProxy, or have the CA send fewer certificates along."
             }
             Self::UnexpectedReply { .. } | Self::UpdateFailed => {
                 "Look into HAProxy's own log at this time; if its version is newer than this program, please report it."

@@ -13,7 +13,7 @@ use super::socket::{RuntimeApi, SocketError};
 /// HAProxy shows no certificate while it works on one; that takes milliseconds.
 const LOCKED_RETRIES: usize = 5;
 const LOCKED_PAUSE: Duration = Duration::from_millis(50);
-pub(super) const LOCKED: &str = "currently locked";
+const LOCKED: &str = "currently locked";
 
 /// Why HAProxy cannot be worked with at the moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -141,6 +141,16 @@ pub async fn held(api: &impl RuntimeApi, process: &Process, key: &str) -> Result
     Ok(Some(if shows_der { Held::from_base64(&reply) } else { Held::from_text(&reply) }))
 }
 
+/// The size of HAProxy's buffers (`tune.bufsize`).
+pub(super) async fn buffer_size(api: &impl RuntimeApi) -> Result<usize, HaproxyError> {
+    let command = Command::show_pools();
+    let reply = api.exchange(&command).await?;
+    // `  - Pool buffer (16384 bytes) : 3 allocated …`, in 3.4 `(16384 bytes/64)`.
+    let size =
+        reply.lines().find_map(|line| line.trim().strip_prefix("- Pool buffer (")?.split_once(' ')?.0.parse().ok());
+    size.ok_or_else(|| HaproxyError::unexpected(&command, &reply))
+}
+
 /// Every entry. Only for versions that list them.
 pub(super) async fn list_entries(api: &impl RuntimeApi) -> Result<Vec<Entry>, HaproxyError> {
     let command = Command::show_entries();
@@ -155,17 +165,23 @@ pub(super) async fn list_entries(api: &impl RuntimeApi) -> Result<Vec<Entry>, Ha
 /// Every certificate's name, and the open transaction.
 pub(super) async fn list(api: &impl RuntimeApi) -> Result<Listing, HaproxyError> {
     let command = Command::show_certificates();
+    let reply = exchange_unlocked(api, &command).await?;
+    // HAProxy without TLS.
+    if reply.starts_with("Unknown command") {
+        return Err(HaproxyError::NoOcspSupport);
+    }
+    Listing::parse(&reply).ok_or_else(|| HaproxyError::unexpected(&command, &reply))
+}
+
+/// Sends a command that works on certificates, and sends it again while HAProxy works on another one: it refuses such a
+/// command outright, whatever it is.
+pub(super) async fn exchange_unlocked(api: &impl RuntimeApi, command: &Command) -> Result<String, HaproxyError> {
     for _ in 0..LOCKED_RETRIES {
-        let reply = api.exchange(&command).await?;
-        if reply.contains(LOCKED) {
-            tokio::time::sleep(LOCKED_PAUSE).await;
-            continue;
+        let reply = api.exchange(command).await?;
+        if !reply.contains(LOCKED) {
+            return Ok(reply);
         }
-        // HAProxy without TLS.
-        if reply.starts_with("Unknown command") {
-            return Err(HaproxyError::NoOcspSupport);
-        }
-        return Listing::parse(&reply).ok_or_else(|| HaproxyError::unexpected(&command, &reply));
+        tokio::time::sleep(LOCKED_PAUSE).await;
     }
     Err(HaproxyError::Locked)
 }

@@ -5,6 +5,8 @@
 
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -44,6 +46,12 @@ pub enum SocketError {
         address: Address,
         /// The operating system's reason.
         reason: String,
+    },
+    /// There is a file, and it is none that anybody could listen on.
+    #[error("{address} is no socket")]
+    NotASocket {
+        /// Where.
+        address: Address,
     },
     /// There is no such file.
     #[error("there is no socket at {address}")]
@@ -105,6 +113,7 @@ impl SocketError {
             Self::Connect { .. } => "connect",
             Self::Empty { .. } => "empty",
             Self::Io { .. } => "io",
+            Self::NotASocket { .. } => "not_a_socket",
             Self::NotFound { .. } => "not_found",
             Self::NotHaproxy { .. } => "not_haproxy",
             Self::NoWorker { .. } => "no_worker",
@@ -126,6 +135,10 @@ impl SocketError {
             Self::NotFound { .. } => {
                 "Check that HAProxy runs, that its `stats socket` line names this file, and that the file's directory \
                  is a volume that both containers mount."
+            }
+            Self::NotASocket { .. } => {
+                "Point STAPLER_SOCKETS at the file that HAProxy's `stats socket` line names, and remove this one if it is \
+                 in HAProxy's way."
             }
             Self::NotHaproxy { .. } => "Point STAPLER_SOCKETS at HAProxy's `stats socket` or master socket (`-S`).",
             Self::NoWorker { .. } => {
@@ -273,10 +286,18 @@ impl Socket {
         match error.kind() {
             io::ErrorKind::NotFound => SocketError::NotFound { address },
             io::ErrorKind::PermissionDenied => SocketError::PermissionDenied { address },
+            // To the system, a regular file refuses connections just as a socket does that nobody listens on.
+            io::ErrorKind::ConnectionRefused if address.path().is_some_and(is_no_socket) => {
+                SocketError::NotASocket { address }
+            }
             io::ErrorKind::ConnectionRefused => SocketError::Refused { address },
             _ => SocketError::Connect { address, reason: error.to_string() },
         }
     }
+}
+
+fn is_no_socket(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket())
 }
 
 impl RuntimeApi for Socket {
@@ -300,7 +321,7 @@ mod tests {
 
     use super::*;
 
-    fn socket(path: &std::path::Path, timeout: Duration) -> Socket {
+    fn socket(path: &Path, timeout: Duration) -> Socket {
         Socket::new(path.to_str().unwrap().parse().unwrap(), timeout)
     }
 
@@ -316,7 +337,7 @@ mod tests {
         assert_eq!(ask().await, Err(SocketError::Refused { address: address.clone() }));
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "").unwrap();
-        assert_eq!(ask().await, Err(SocketError::Refused { address: address.clone() }));
+        assert_eq!(ask().await, Err(SocketError::NotASocket { address: address.clone() }));
         std::fs::remove_file(&path).unwrap();
 
         let listener = UnixListener::bind(&path).unwrap();

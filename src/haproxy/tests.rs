@@ -244,6 +244,28 @@ async fn a_refused_step_ends_our_own_transaction() {
     assert!(matches!(outcome, Outcome::Failed(InstallError::Unparsable { .. })), "{outcome:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_transaction_does_not_stay_open_because_certificates_were_locked() {
+    let begin = [
+        ("set ssl ocsp-response", NO_MATCH),
+        ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+        ("set ssl cert /c/a.pem.ocsp", LOCKED),
+        ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
+        ("commit ssl cert /c/a.pem", LOCKED),
+    ];
+    let script = |end: &[(&'static str, &str)]| {
+        let steps = begin.iter().chain(end).map(|(command, reply)| (*command, (*reply).to_owned()));
+        Script(Mutex::new(steps.collect()))
+    };
+    let api = script(&[("commit ssl cert /c/a.pem", "Committing /c/a.pem.\nSuccess!\n\n")]);
+    let installed = Outcome::Installed { enabled: true, proof: Proof::Reply };
+    assert_eq!(run(&api, "2.2.9", |_| ()).await, installed);
+    let locked = ("commit ssl cert /c/a.pem", LOCKED);
+    let aborted = ("abort ssl cert /c/a.pem", "Transaction aborted for certificate '/c/a.pem'!\n\n");
+    let api = script(&[locked, locked, locked, locked, aborted]);
+    assert_eq!(run(&api, "2.2.9", |_| ()).await, Outcome::Failed(InstallError::Busy { by: None }));
+}
+
 #[tokio::test]
 async fn a_failed_commit_is_never_aborted_where_that_crashes_haproxy() {
     for (version, aborts) in [("2.2.9", false), ("2.4.30", true), ("2.6.12", false)] {
@@ -293,8 +315,13 @@ async fn what_would_destroy_a_staple_or_not_fit_is_not_sent() {
     assert_eq!(outcome, Outcome::Failed(InstallError::Expired { next_update: Some(soon) }));
     let large = vec![0; 20_000];
     let large: &[u8] = large.leak();
-    let outcome = run(&Script::new([]), "3.4.7", |one| one.staple.der = large).await;
-    assert_eq!(outcome, Outcome::Failed(InstallError::TooLarge { bytes: 20_000, limit: 11_984 }));
+    for (pool, limit) in [("16384 bytes/64", 11_984), ("20480 bytes", 15_056)] {
+        let pools =
+            format!("Dumping pools usage.\n  - Pool pipe (32 bytes) : 0\n  - Pool buffer ({pool}) : 2 allocated\n");
+        let api = Script::new([("show pools", &*pools)]);
+        let outcome = run(&api, "3.4.7", |one| one.staple.der = large).await;
+        assert_eq!(outcome, Outcome::Failed(InstallError::TooLarge { bytes: 20_000, limit }));
+    }
     let api = Script::new([("show ssl ocsp-response", "\n")]);
     let outcome = run(&api, "3.2.26", |one| one.name = "/c/a\n;b.pem").await;
     assert_eq!(outcome, Outcome::Failed(InstallError::Name(Unsendable("/c/a\n;b.pem".to_owned()))));

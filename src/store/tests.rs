@@ -39,6 +39,12 @@ impl Place {
     }
 }
 
+fn beside(certificate: &Path) -> PathBuf {
+    let mut name = certificate.as_os_str().to_owned();
+    name.push(".ocsp");
+    name.into()
+}
+
 fn fingerprint(number: u8) -> Fingerprint {
     format!("{number:040X}").parse().unwrap()
 }
@@ -78,10 +84,10 @@ fn state_is_kept_per_fingerprint() {
 fn an_unchanged_file_is_not_touched() {
     let place = Place::new();
     let certificate = place.write("a.pem", b"");
-    place.store.keep_bytes(&certificate, b"staple").unwrap();
-    let before = fs::metadata(own_ocsp_path(&certificate)).unwrap();
-    assert_eq!(place.store.keep_bytes(&certificate, b"staple").unwrap(), Written::Unchanged);
-    let after = fs::metadata(own_ocsp_path(&certificate)).unwrap();
+    place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap();
+    let before = fs::metadata(beside(&certificate)).unwrap();
+    assert_eq!(place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap(), Written::Unchanged);
+    let after = fs::metadata(beside(&certificate)).unwrap();
     assert_eq!((before.ino(), before.ctime_nsec()), (after.ino(), after.ctime_nsec()));
 }
 
@@ -91,10 +97,10 @@ fn a_file_beside_a_certificate_is_as_readable_as_the_certificate() {
     for wanted in [0o600, 0o640, 0o644, 0o400, 0o755] {
         let certificate = place.write(&format!("{wanted:o}.pem"), b"");
         fs::set_permissions(&certificate, Permissions::from_mode(wanted)).unwrap();
-        assert_eq!(place.store.keep_bytes(&certificate, b"old").unwrap(), Written::Replaced);
-        assert_eq!(place.store.keep_bytes(&certificate, b"new").unwrap(), Written::Replaced);
-        assert_eq!(mode(&own_ocsp_path(&certificate)), wanted & 0o666);
-        assert_eq!(place.store.read_beside(&certificate).unwrap().as_deref(), Some(&b"new"[..]));
+        assert_eq!(place.store.keep_bytes(&beside(&certificate), &certificate, b"old").unwrap(), Written::Replaced);
+        assert_eq!(place.store.keep_bytes(&beside(&certificate), &certificate, b"new").unwrap(), Written::Replaced);
+        assert_eq!(mode(&beside(&certificate)), wanted & 0o666);
+        assert_eq!(place.store.read_beside(&beside(&certificate)).unwrap().as_deref(), Some(&b"new"[..]));
     }
     assert_eq!(place.names("").len(), 10, "no temporary file stays");
 }
@@ -107,7 +113,7 @@ fn an_unchanged_file_that_haproxy_could_not_read_is_mended() {
     let ocsp = place.write("a.pem.ocsp", b"staple");
     for (is, becomes) in [(0o600, 0o640), (0o644, 0o644), (0o660, 0o660)] {
         fs::set_permissions(&ocsp, Permissions::from_mode(is)).unwrap();
-        assert_eq!(place.store.keep_bytes(&certificate, b"staple").unwrap(), Written::Unchanged);
+        assert_eq!(place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap(), Written::Unchanged);
         assert_eq!(mode(&ocsp), becomes);
     }
 }
@@ -119,7 +125,7 @@ fn beside_a_symbolic_link_means_beside_the_link() {
     fs::create_dir(place.path("live")).unwrap();
     let link = place.path("live/cert.pem");
     symlink("../archive/cert1.pem", &link).unwrap();
-    place.store.keep_bytes(&link, b"staple").unwrap();
+    place.store.keep_bytes(&beside(&link), &link, b"staple").unwrap();
     assert_eq!(place.names("live"), ["cert.pem", "cert.pem.ocsp"]);
     assert_eq!(place.names("archive"), ["cert1.pem"]);
 }
@@ -132,10 +138,10 @@ fn beside_a_kubernetes_secret_the_file_outlives_a_swap() {
     symlink("..2026_01", place.path("..data")).unwrap();
     let certificate = place.path("tls.crt");
     symlink("..data/tls.crt", &certificate).unwrap();
-    place.store.keep_bytes(&certificate, b"staple").unwrap();
+    place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap();
     symlink("..2026_02", place.path("..data_tmp")).unwrap();
     fs::rename(place.path("..data_tmp"), place.path("..data")).unwrap();
-    assert_eq!(place.store.read_beside(&certificate).unwrap().as_deref(), Some(&b"staple"[..]));
+    assert_eq!(place.store.read_beside(&beside(&certificate)).unwrap().as_deref(), Some(&b"staple"[..]));
     assert_eq!(place.names("..2026_01"), ["tls.crt"]);
 }
 
@@ -143,27 +149,27 @@ fn beside_a_kubernetes_secret_the_file_outlives_a_swap() {
 fn an_empty_file_is_something_and_a_huge_one_is_refused() {
     let place = Place::new();
     let certificate = place.write("a.pem", b"");
-    assert_eq!(place.store.read_beside(&certificate).unwrap(), None);
+    assert_eq!(place.store.read_beside(&beside(&certificate)).unwrap(), None);
     place.write("a.pem.ocsp", b"");
-    assert_eq!(place.store.read_beside(&certificate).unwrap(), Some(vec![]));
+    assert_eq!(place.store.read_beside(&beside(&certificate)).unwrap(), Some(vec![]));
     place.write("a.pem.ocsp", &[0; 64 * 1024]);
-    assert_eq!(place.store.read_beside(&certificate).unwrap().map(|der| der.len()), Some(64 * 1024));
+    assert_eq!(place.store.read_beside(&beside(&certificate)).unwrap().map(|der| der.len()), Some(64 * 1024));
     place.write("a.pem.ocsp", &[0; 64 * 1024 + 1]);
-    let error = place.store.read_beside(&certificate).unwrap_err();
+    let error = place.store.read_beside(&beside(&certificate)).unwrap_err();
     assert_eq!((error.kind(), error.operation), ("too_large", Operation::Read));
     // And yet it can be replaced.
-    assert_eq!(place.store.keep_bytes(&certificate, b"staple").unwrap(), Written::Replaced);
+    assert_eq!(place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap(), Written::Replaced);
 }
 
 #[test]
 fn only_the_expected_bytes_are_removed() {
     let place = Place::new();
     let certificate = place.write("a.pem", b"");
-    assert!(!place.store.remove_bytes(&certificate, b"ours").unwrap());
+    assert!(!place.store.remove_bytes(&beside(&certificate), b"ours").unwrap());
     place.write("a.pem.ocsp", b"theirs");
-    assert!(!place.store.remove_bytes(&certificate, b"ours").unwrap());
+    assert!(!place.store.remove_bytes(&beside(&certificate), b"ours").unwrap());
     place.write("a.pem.ocsp", b"ours");
-    assert!(place.store.remove_bytes(&certificate, b"ours").unwrap());
+    assert!(place.store.remove_bytes(&beside(&certificate), b"ours").unwrap());
     assert_eq!(place.names(""), ["a.pem"]);
 }
 
@@ -172,11 +178,11 @@ fn switched_off_means_no_file_is_touched() {
     let place = Place::new();
     let store = Store::new(place.path("state"), OcspFiles::Never);
     let certificate = place.write("a.pem", b"");
-    assert_eq!(store.keep_bytes(&certificate, b"staple").unwrap(), Written::NotWanted);
+    assert_eq!(store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap(), Written::NotWanted);
     assert_eq!(place.names(""), ["a.pem"]);
     place.write("a.pem.ocsp", b"staple");
-    assert!(!store.remove_bytes(&certificate, b"staple").unwrap());
-    assert_eq!(store.read_beside(&certificate).unwrap().as_deref(), Some(&b"staple"[..]));
+    assert!(!store.remove_bytes(&beside(&certificate), b"staple").unwrap());
+    assert_eq!(store.read_beside(&beside(&certificate)).unwrap().as_deref(), Some(&b"staple"[..]));
 }
 
 #[test]
@@ -214,7 +220,7 @@ fn what_a_crash_left_behind_is_removed_and_nothing_else() {
     place.write("certs/.a.pem.staplerAbCd1234.ocsp", b"half");
     place.write("certs/.b.pem.staplerAbCd1234.ocsp", b"half");
     place.write("certs/.theirs.pem.AbCd1234.ocsp", b"");
-    place.store.keep_bytes(&certificate, b"staple").unwrap();
+    place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap();
     assert_eq!(place.names("certs"), [".theirs.pem.AbCd1234.ocsp", "a.pem", "a.pem.ocsp"]);
 }
 
@@ -251,7 +257,7 @@ fn sweeping_removes_old_state_of_unknown_certificates() {
 fn a_failure_says_what_where_and_what_to_do() {
     let place = Place::new();
     let certificate = place.path("gone/a.pem");
-    let error = place.store.keep_bytes(&certificate, b"staple").unwrap_err();
+    let error = place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap_err();
     assert_eq!((error.kind(), error.operation, &error.path), ("not_found", Operation::Read, &certificate));
 
     place.write("file", b"");
@@ -262,7 +268,7 @@ fn a_failure_says_what_where_and_what_to_do() {
 
     let certificate = place.write("b.pem", b"");
     fs::create_dir(place.path("b.pem.ocsp")).unwrap();
-    let error = place.store.keep_bytes(&certificate, b"staple").unwrap_err();
+    let error = place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap_err();
     assert_eq!((error.kind(), error.operation), ("not_a_file", Operation::Write));
     let path = place.path("b.pem.ocsp");
     assert_eq!(error.summary(), format!("cannot write {}: Is a directory (os error 21)", path.display()));
@@ -291,8 +297,8 @@ fn a_privileged_process_gives_the_file_the_owner_of_the_certificate() {
         panic!("this test has to run as root, as in a container, to chown a file: {error}");
     }
     fs::set_permissions(&certificate, Permissions::from_mode(0o640)).unwrap();
-    place.store.keep_bytes(&certificate, b"staple").unwrap();
-    let metadata = fs::metadata(own_ocsp_path(&certificate)).unwrap();
+    place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap();
+    let metadata = fs::metadata(beside(&certificate)).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1234, 2345, 0o640));
 }
 

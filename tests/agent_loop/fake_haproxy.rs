@@ -49,6 +49,11 @@ impl FakeHaproxy {
         inner.loaded.values_mut().for_each(|loaded| loaded.entry = None);
     }
 
+    /// Somebody else opens a transaction on a certificate, or ends it.
+    pub(crate) fn set_foreign_transaction(&self, name: Option<&str>) {
+        self.0.lock().unwrap().transaction = name.map(|name| (name.to_owned(), Vec::new()));
+    }
+
     pub(crate) fn set_up(&self, up: bool) {
         self.0.lock().unwrap().up = up;
     }
@@ -109,6 +114,7 @@ impl Inner {
                 }
                 if let Some(name) = line.strip_prefix("set ssl cert ") {
                     let name = name.trim_end_matches(".ocsp").to_owned();
+                    assert_eq!(self.transaction, None, "somebody else has a transaction open");
                     let reply = format!("Transaction created for certificate {name}!\n\n");
                     self.transaction = Some((name, decoded()));
                     return reply;

@@ -337,3 +337,21 @@ async fn a_haproxy_that_goes_away_and_comes_back_is_served_from_memory() {
     assert!(scene.staple(0).is_some());
     assert_eq!(scene.asked(0).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_transaction_of_somebody_else_is_waited_for_and_not_longer() {
+    let scene = Scene::new(2);
+    scene.until(0, State::Stapled).await;
+    scene.until(1, State::Stapled).await;
+    // Whatever pause has come to when it ends.
+    for minutes in 1..=5 {
+        scene.haproxy.reload();
+        scene.haproxy.set_foreign_transaction(Some(&scene.name(1)));
+        tokio::time::sleep(minutes * MINUTE + Duration::from_secs(u64::from(7 * minutes))).await;
+        assert!(scene.staple(0).is_none() && scene.staple(1).is_none());
+        scene.haproxy.set_foreign_transaction(None);
+        // HAProxy's certificates are looked at every ten seconds.
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        assert!(scene.staple(0).is_some() && scene.staple(1).is_some(), "{minutes} minutes");
+    }
+}

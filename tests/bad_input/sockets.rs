@@ -30,7 +30,7 @@ type Impostor = (&'static str, fn(PathBuf), &'static str, &'static str);
 
 const IMPOSTORS: &[Impostor] = &[
     ("missing.sock", |_| {}, "not_found", "there is no socket at"),
-    ("file.sock", |path| fs::write(path, "").unwrap(), "refused", "nobody listens on"),
+    ("file.sock", |path| fs::write(path, "").unwrap(), "not_a_socket", "is no socket. Point STAPLER_SOCKETS"),
     ("left-over.sock", |path| drop(UnixListener::bind(path).unwrap()), "refused", "nobody listens on"),
     ("silent.sock", |path| listen(path, Manners::Silent), "timeout", "gave no complete reply within 5s"),
     ("curt.sock", |path| listen(path, Manners::Curt), "empty", "without a reply"),

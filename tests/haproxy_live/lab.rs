@@ -271,8 +271,14 @@ impl Haproxy {
     /// Asks the master to reload.
     pub fn reload(&self) {
         assert!(self.master);
-        let status = Command::new("kill").args(["-USR2", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+        assert!(self.signal("USR2"));
+    }
+
+    /// Sends a signal with the shell's own `kill`, which is there even where procps is not; true if that worked.
+    fn signal(&self, signal: &str) -> bool {
+        let process = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &process]).status();
+        sent.is_ok_and(|status| status.success())
     }
 
     /// The staple of one handshake.
@@ -315,7 +321,7 @@ impl Drop for Haproxy {
         }
         if self.master {
             // A killed master leaves its workers behind; a terminated one takes them along.
-            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+            self.signal("TERM");
             for _ in 0..500 {
                 if matches!(self.child.try_wait(), Ok(Some(_))) {
                     return;

@@ -18,9 +18,9 @@ mod lab;
 use std::path::PathBuf;
 
 use haproxy_stapler::haproxy::{
-    self, Entry, HaproxyError, InstallError, Installation, IssuerKnowledge, LoadedStatus, Outcome, OverwritePolicy,
-    Process, Proof, RuntimeApi, Socket, SocketError, Stapling, Survey, look, reconcile, reconcile_many, response_limit,
-    survey,
+    self, DEFAULT_BUFFER, Entry, HaproxyError, InstallError, Installation, IssuerKnowledge, LoadedStatus, Outcome,
+    OverwritePolicy, Process, Proof, RuntimeApi, Socket, SocketError, Stapling, Survey, look, reconcile,
+    reconcile_many, response_limit, survey,
 };
 use jiff::Timestamp;
 use lab::{Haproxy, Leaf, Pem, Pki, Recorder, Staple, binaries, until};
@@ -358,7 +358,7 @@ async fn responses_up_to_the_limit_get_in_and_larger_ones_are_not_tried() {
         let haproxy = Haproxy::start(&binary, &[&pem]).await;
         let api = Recorder::new(haproxy.socket());
         let process = look(&api).await.unwrap();
-        let limit = response_limit(&pem);
+        let limit = response_limit(&pem, DEFAULT_BUFFER);
         let over = pki.staple_of(&leaf, limit + 1);
         let too_large = InstallError::TooLarge { bytes: limit + 1, limit };
         assert_eq!(install(&api, &installation(&pem, &leaf, &over)).await, Outcome::Failed(too_large));

@@ -222,3 +222,26 @@ fn ocsp_files_are_as_readable_as_their_certificates_and_nothing_else_is_left() {
     assert_eq!(listing(&haproxy.certs_dir()), wanted);
     drop(stapler);
 }
+
+#[test]
+fn what_somebody_tidied_away_is_kept_again() {
+    let ca = Ca::new();
+    let (chained, orphan) = (ca.leaf("chained.test"), ca.orphan("orphan.test"));
+    let haproxy = Haproxy::builder()
+        .file("chained.pem", chained.combined_pem())
+        .file("orphan.pem", orphan.chainless_pem())
+        .start();
+    let stapler = stapler_for(&[&haproxy]).start();
+    wait_for_staples("stapled after the start", Instant::now(), &haproxy, &[&chained, &orphan]);
+    let all_is_kept = || {
+        let state = std::fs::read_dir(stapler.state_dir()).map_or(0, Iterator::count);
+        (state == 3 && beside(&haproxy, "chained.pem").is_some()).then_some(())
+    };
+    wait_for("two staples, an issuer and a .ocsp file", PATIENCE, all_is_kept);
+    let asked = ca.responder.total_requests();
+    std::fs::remove_dir_all(stapler.state_dir()).unwrap();
+    wait_for("the state directory to be back", PATIENCE, all_is_kept);
+    std::fs::remove_file(haproxy.certificate("chained.pem.ocsp")).unwrap();
+    wait_for("the .ocsp file to be back", PATIENCE, all_is_kept);
+    assert_eq!(ca.responder.total_requests(), asked, "it is all in memory");
+}

@@ -15,6 +15,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asking;
 mod commands;
 mod crashing;
 mod keeping;

@@ -70,15 +70,30 @@ pub fn stapled_bytes(port: u16, server_name: &str) -> Option<Vec<u8>> {
 /// The same for a client that understands only these signature algorithms: it decides which certificate of a pair the
 /// server shows.
 pub fn stapled_bytes_to(port: u16, server_name: &str, algorithms: &str) -> Option<Vec<u8>> {
+    handshake(port, server_name, algorithms).unwrap_or_else(|error| panic!("no TLS with {server_name}: {error}")).staple
+}
+
+/// What a server shows in one handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// Its certificate, in DER.
+    pub certificate: Vec<u8>,
+    /// What it stapled.
+    pub staple: Option<Vec<u8>>,
+}
+
+/// One handshake by a client that asks for a staple, understands these signature algorithms and believes everything.
+pub fn handshake(port: u16, server_name: &str, algorithms: &str) -> Result<Handshake, String> {
     let mut connector = SslConnector::builder(SslMethod::tls_client()).expect("a TLS client");
     connector.set_sigalgs_list(algorithms).expect("signature algorithms");
     connector.set_verify(SslVerifyMode::NONE);
     let mut ssl = connector.build().configure().expect("a TLS client").verify_hostname(false);
     ssl.set_status_type(StatusType::OCSP).expect("ask for the staple");
-    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connect");
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let stream = ssl.connect(server_name, stream).unwrap_or_else(|error| panic!("no TLS with {server_name}: {error}"));
-    stream.ssl().ocsp_status().map(<[u8]>::to_vec)
+    let stream = ssl.connect(server_name, stream).map_err(|error| error.to_string())?;
+    let certificate = stream.ssl().peer_certificate().ok_or("no certificate")?.to_der().expect("a certificate in DER");
+    Ok(Handshake { certificate, staple: stream.ssl().ocsp_status().map(<[u8]>::to_vec) })
 }
 
 /// Connects with `curl --cert-status`, which refuses a server without a good, verified staple.

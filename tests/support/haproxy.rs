@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::process::{Process, run};
+use super::process::{Process, run, send_signal};
 use super::{PATIENCE, free_port, wait_for};
 
 /// How HAProxy runs.
@@ -29,6 +29,8 @@ pub struct Builder {
     dir: TempDir,
     mode: Mode,
     global: Vec<String>,
+    preamble: String,
+    sections: String,
     bind: Option<String>,
     bind_options: String,
     level: String,
@@ -53,6 +55,18 @@ impl Builder {
     /// A line for the `global` section.
     pub fn global(mut self, line: &str) -> Self {
         self.global.push(line.to_owned());
+        self
+    }
+
+    /// Sections that come before all others but `global`: a crt-store.
+    pub fn preamble(mut self, sections: &str) -> Self {
+        self.preamble.push_str(sections);
+        self
+    }
+
+    /// Sections that come after all others: backends, more frontends.
+    pub fn section(mut self, section: &str) -> Self {
+        self.sections.push_str(section);
         self
     }
 
@@ -85,6 +99,23 @@ impl Builder {
         self.dir.path().join("certs")
     }
 
+    /// The directory of everything that is its own; it runs there.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The program that would start.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The version that would start: `2.6.12-1+deb12u3`.
+    pub fn version(&self) -> String {
+        let words = run(Command::new(&self.binary).arg("-v"));
+        let words = String::from_utf8_lossy(&words.stdout).into_owned();
+        words.split_whitespace().nth(2).expect("-v names the version").to_owned()
+    }
+
     /// Starts it and waits until both its socket and its port answer.
     ///
     /// # Panics
@@ -109,6 +140,7 @@ impl Builder {
         line("    stats timeout 30s");
         line("    tune.ssl.default-dh-param 2048");
         self.global.iter().for_each(|text| line(&format!("    {text}")));
+        line(&self.preamble);
         line("defaults");
         line("    mode http");
         line("    timeout connect 5s");
@@ -117,6 +149,7 @@ impl Builder {
         line("frontend tls");
         line(&format!("    bind 127.0.0.1:{port} ssl {certificates} {}", self.bind_options));
         line("    http-request return status 200 content-type text/plain string ok");
+        line(&self.sections);
         config
     }
 }
@@ -136,6 +169,8 @@ impl Haproxy {
             dir,
             mode: Mode::default(),
             global: Vec::new(),
+            preamble: String::new(),
+            sections: String::new(),
             bind: None,
             bind_options: String::new(),
             level: "admin".to_owned(),
@@ -165,6 +200,11 @@ impl Haproxy {
     /// The path of one certificate file, which is also HAProxy's name for it.
     pub fn certificate(&self, name: &str) -> PathBuf {
         self.certs_dir().join(name)
+    }
+
+    /// The directory of everything that is its own; it runs there.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Its configuration file, for tests that change it before a reload.
@@ -205,6 +245,47 @@ impl Haproxy {
         self.processes.retain_mut(|process| process.exited().is_none());
     }
 
+    /// Has it try a configuration that no HAProxy takes, the way this mode reloads, and mends the file again. Returns
+    /// when it has refused; the process that serves goes on.
+    pub fn reload_in_vain(&mut self) {
+        let before = self.pid();
+        let good = std::fs::read_to_string(self.config_file()).expect("read haproxy.cfg");
+        let mistake = format!("no-such-keyword-{}", self.log().len());
+        std::fs::write(self.config_file(), format!("{good}    {mistake}\n")).expect("write haproxy.cfg");
+        match self.mode {
+            Mode::Single => {
+                let mut command = Command::new(&self.binary);
+                command.args(["-db", "-sf", &before.to_string(), "-f"]).arg(self.config_file());
+                let output = run(command.current_dir(self.dir.path()));
+                assert!(!output.status.success(), "HAProxy took a configuration with {mistake}");
+            }
+            Mode::MasterWorker => {
+                self.current_mut().signal("USR2");
+                wait_for("HAProxy to refuse its configuration", PATIENCE, || {
+                    (self.log().contains(&mistake) && self.master_knows(before)).then_some(())
+                });
+            }
+        }
+        std::fs::write(self.config_file(), good).expect("write haproxy.cfg");
+    }
+
+    /// Whether the process that was started last is still there: the master, in master-worker mode.
+    pub fn is_running(&mut self) -> bool {
+        self.current_mut().exited().is_none()
+    }
+
+    /// Ends all of it with SIGKILL.
+    pub fn crash(&mut self) {
+        let worker = self.pid();
+        self.processes.iter_mut().for_each(Process::kill);
+        self.processes.clear();
+        let trace = format!("/proc/{worker}/exe");
+        wait_for("HAProxy's worker to be gone", PATIENCE, || {
+            // A worker may end by itself when it misses its master.
+            (!Path::new(&trace).exists() || !send_signal("KILL", worker)).then_some(())
+        });
+    }
+
     /// Ends it and starts it anew.
     pub fn restart(&mut self) {
         self.kill();
@@ -230,8 +311,17 @@ impl Haproxy {
 
     /// Whether it would start with its files as they are now, without a single warning, and its words (`-c -dW`).
     pub fn check(&self) -> (bool, String) {
+        self.judge(&["-dW"])
+    }
+
+    /// Whether it would start at all, and its words (`-c`).
+    pub fn accepts(&self) -> (bool, String) {
+        self.judge(&[])
+    }
+
+    fn judge(&self, arguments: &[&str]) -> (bool, String) {
         let mut command = Command::new(&self.binary);
-        command.args(["-c", "-dW", "-f"]).arg(self.config_file()).current_dir(self.dir.path());
+        command.arg("-c").args(arguments).arg("-f").arg(self.config_file()).current_dir(self.dir.path());
         let output = run(&mut command);
         let words = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         (output.status.success(), words)

@@ -46,9 +46,7 @@ impl Process {
         if self.exited().is_some() {
             return;
         }
-        // The shell's own `kill`, which is there even where procps is not.
-        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &self.pid().to_string()]).status();
-        assert!(sent.is_ok_and(|status| status.success()), "cannot send SIG{signal} to {}", self.name);
+        assert!(send_signal(signal, self.pid()), "cannot send SIG{signal} to {}", self.name);
     }
 
     /// Waits for the end; `None` when `patience` was not enough.
@@ -84,6 +82,13 @@ impl Drop for Process {
             eprintln!("{} said:\n{}", self.name, self.log());
         }
     }
+}
+
+/// Sends a signal by its short name to a process that somebody else started. Says whether there was one.
+pub fn send_signal(signal: &str, pid: u32) -> bool {
+    // The shell's own `kill`, which is there even where procps is not.
+    let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", signal, &pid.to_string()]).status();
+    sent.is_ok_and(|status| status.success())
 }
 
 /// Runs a tool to its end.

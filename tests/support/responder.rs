@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -67,6 +67,8 @@ impl Behaviour {
 /// One request as it came.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// When.
+    pub at: Instant,
     /// `GET` or `POST`.
     pub method: Method,
     /// Path and query as sent.
@@ -210,7 +212,8 @@ async fn answer(
         let mut book = shared.book();
         let is_first = book.received.iter().all(|earlier| earlier.serial != serial);
         let target = uri.path_and_query().map_or_else(String::new, ToString::to_string);
-        let received = Received { method: method.clone(), target, headers, serial: serial.clone(), request };
+        let (at, method) = (Instant::now(), method.clone());
+        let received = Received { at, method, target, headers, serial: serial.clone(), request };
         book.received.push(received);
         let script = serial.as_ref().and_then(|serial| book.scripts.get(serial)).cloned();
         (book.files.get(uri.path()).cloned(), script, is_first)

@@ -28,7 +28,7 @@ pub(in crate::agent) enum DiskDone {
     },
     Discarded {
         fingerprint: Fingerprint,
-        certificate: PathBuf,
+        ocsp: PathBuf,
         staple: Staple,
         error: Option<StoreError>,
     },
@@ -55,14 +55,14 @@ pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: 
             if state.is_ok() {
                 leaf.kept = Some(staple.clone());
             }
-            for (certificate, result) in &written {
+            for (ocsp, result) in &written {
                 if result.is_ok() {
-                    leaf.kept_beside.insert(certificate.clone(), staple.clone());
+                    leaf.kept_beside.insert(ocsp.clone(), staple.clone());
                 }
             }
             world.disk.note(Kept::Staple(fingerprint), state, counters);
-            for (certificate, result) in written {
-                world.disk.note(Kept::Beside(certificate), result, counters);
+            for (ocsp, result) in written {
+                world.disk.note(Kept::Beside(ocsp), result, counters);
             }
         }
         DiskDone::IssuerKept { fingerprint, error } => {
@@ -71,12 +71,12 @@ pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: 
                 world.disk.note(Kept::Issuer(fingerprint), error.map_or(Ok(0), Err), counters);
             }
         }
-        DiskDone::Discarded { fingerprint, certificate, staple, error } => {
+        DiskDone::Discarded { fingerprint, ocsp, staple, error } => {
             // It is tried again as long as anybody knows whose it is.
             if let Some(leaf) = world.leaves.get_mut(&fingerprint).filter(|_| error.is_some()) {
-                leaf.kept_beside.entry(certificate.clone()).or_insert(staple);
+                leaf.kept_beside.entry(ocsp.clone()).or_insert(staple);
             }
-            world.disk.note(Kept::Beside(certificate), error.map_or(Ok(0), Err), counters);
+            world.disk.note(Kept::Beside(ocsp), error.map_or(Ok(0), Err), counters);
         }
         DiskDone::Swept(error) => world.disk.note(Kept::Directory, error.map_or(Ok(0), Err), counters),
         DiskDone::Tried(result) => journal(world, Some(result)),

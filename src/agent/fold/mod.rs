@@ -12,10 +12,11 @@ pub(super) use self::disk::{DiskDone, Restored};
 pub(super) use self::peers::Installed;
 use super::journal::Surveyed;
 use super::native::Holds;
-use super::world::{DiskTask, HandsOff, Kept, Leaf, World, beside};
+use super::places::Home;
+use super::world::{DiskTask, HandsOff, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
-use crate::discovery;
+use crate::discovery::{self, FileError};
 use crate::fetch::{IssuerError, Report};
 use crate::haproxy::{Entry, HaproxyError, Process};
 use crate::metrics::Counters;
@@ -31,7 +32,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
 pub(super) enum Done {
     Scan {
         scan: discovery::Scan,
-        lost: Vec<PathBuf>,
+        lost: BTreeSet<Kept>,
     },
     Disk(Vec<DiskDone>),
     Fetch {
@@ -107,18 +108,24 @@ fn release(world: &mut World, host: &str) {
     }
 }
 
-fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Moment) {
+fn scanned(world: &mut World, result: discovery::Scan, lost: &BTreeSet<Kept>, now: Moment) {
     world.scan.running = false;
     world.scan.done_once = true;
     let pause = if std::mem::take(&mut world.scan.again) { Duration::ZERO } else { world.settings.scan_interval };
     world.scan.next = now.monotonic.after(pause);
     world.scan_troubles = result.problems.iter().map(scan_trouble).collect();
-    for leaf in world.leaves.values_mut() {
+    for (fingerprint, leaf) in &mut world.leaves {
         leaf.files.clear();
-        // Somebody's deployment tidied it away: it is written again.
-        leaf.kept_beside.retain(|path, _| !lost.contains(path));
+        leaf.lose(*fingerprint, lost);
     }
-    world.files = result.files.into_iter().map(|file| (file.path, file.content)).collect();
+    // A crt-list's relative name may lead elsewhere; HAProxy is about to tell.
+    let early = world.awaits_haproxy();
+    world.files = result
+        .files
+        .into_iter()
+        .filter(|file| !early || file.content != Err(FileError::NotFound))
+        .map(|file| (file.path, file.content))
+        .collect();
     let mut fresh: BTreeSet<Fingerprint> = BTreeSet::new();
     let mut found: BTreeSet<Fingerprint> = BTreeSet::new();
     for (path, content) in &world.files {
@@ -134,8 +141,8 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Mo
             }
             leaf.accept_issuer(issuer);
         }
-        let safe = beside(&content.bundle, &content.issuer_file, leaf.issuer.as_ref());
-        leaf.files.insert(path.clone(), safe);
+        let home = Home::of(content, leaf.issuer.as_ref());
+        leaf.files.insert(path.clone(), home);
     }
     found.extend(adopt_orphans(world));
     forget_what_is_gone(world);
@@ -145,8 +152,8 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &[PathBuf], now: Mo
     }
     for fingerprint in fresh {
         let Some(leaf) = world.leaves.get(&fingerprint) else { continue };
-        let files = leaf.files.keys().cloned().collect();
-        let task = DiskTask::Restore { leaf: leaf.certificate.clone(), issuer: leaf.issuer.clone(), beside: files };
+        let beside = leaf.files.values().map(|home| home.ocsp.clone()).collect();
+        let task = DiskTask::Restore { leaf: leaf.certificate.clone(), issuer: leaf.issuer.clone(), beside };
         world.disk.queue.push_back(task);
     }
     if world.sweep_again <= now.monotonic {
@@ -203,17 +210,23 @@ fn forget_what_is_gone(world: &mut World) {
         if let Some(due) = leaf.due {
             world.agenda.remove(&(due, fingerprint));
         }
-        let discards = leaf.kept_beside.into_iter().map(|(certificate, staple)| DiskTask::Discard {
-            fingerprint,
-            certificate,
-            staple,
-        });
-        world.disk.queue.extend(discards);
+        for (ocsp, staple) in leaf.kept_beside {
+            if !world.is_required(&ocsp) {
+                world.disk.queue.push_back(DiskTask::Discard { fingerprint, ocsp, staple });
+            }
+        }
     }
-    let (leaves, files) = (&world.leaves, &world.files);
+    let mut beside: BTreeSet<PathBuf> = BTreeSet::new();
+    if world.disk.troubles.keys().any(|what| matches!(what, Kept::Beside(_))) {
+        for leaf in world.leaves.values() {
+            beside.extend(world.places(leaf).into_keys());
+            beside.extend(leaf.kept_beside.keys().cloned());
+        }
+    }
+    let leaves = &world.leaves;
     world.disk.troubles.retain(|what, _| match what {
         Kept::Staple(fingerprint) | Kept::Issuer(fingerprint) => leaves.contains_key(fingerprint),
-        Kept::Beside(certificate) => files.contains_key(certificate),
+        Kept::Beside(ocsp) => beside.contains(ocsp),
         Kept::Directory | Kept::Journal => true,
     });
 }

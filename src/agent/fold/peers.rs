@@ -93,6 +93,11 @@ pub(super) fn surveyed(
         Ok(survey) => {
             peer.surveyed = true;
             peer.trouble = None;
+            if survey.transaction_open.is_none() {
+                peer.refused.values_mut().filter(|refused| refused.busy).for_each(|refused| {
+                    refused.again = now.monotonic;
+                });
+            }
             let known: BTreeSet<Fingerprint> = peer.by_fingerprint.keys().copied().collect();
             peer.updates = survey.native_updates;
             let changed: BTreeSet<String> = survey
@@ -200,7 +205,8 @@ pub(super) fn installed(
                 if was_there {
                     peer.served.remove(&name);
                 }
-                peer.refused.insert(name, Refused { trouble, times, again: now.monotonic.after(wait) });
+                let (again, busy) = (now.monotonic.after(wait), matches!(error, InstallError::Busy { .. }));
+                peer.refused.insert(name, Refused { trouble, times, again, busy });
             }
         }
     }

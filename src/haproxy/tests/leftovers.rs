@@ -94,7 +94,7 @@ async fn a_leftover_is_aborted_only_if_nothing_in_it_is_a_strangers() {
         assert_eq!(outcome.await, Ok(Leftover::Foreign), "{response}");
     }
     // In doubt it is asked again.
-    let outcome = leftover("3.0.11", &["/c/a.pem"], [("show ssl cert */c/a.pem", LOCKED)]);
+    let outcome = leftover("3.0.11", &["/c/a.pem"], [("show ssl cert */c/a.pem", LOCKED); 5]);
     assert_eq!(outcome.await, Err(HaproxyError::Locked));
 }
 
