@@ -1,12 +1,12 @@
-//! What outlives the process: verified staples and downloaded issuers in the state directory, and the `.ocsp` files
-//! beside the certificates that make HAProxy's next start a stapled one.
+//! What outlives the process: verified staples, downloaded issuers and journals of transactions in the state directory,
+//! and the `.ocsp` files beside the certificates that make HAProxy's next start a stapled one.
 //!
-//! Only a verified [`Staple`] and a proven [`Issuer`] are ever written. A disk is not trusted: what is read here is for
-//! the caller to verify again. Everything blocks; callers on an async
-//! runtime use a thread.
+//! Of what HAProxy might load, only a verified [`Staple`] and a proven [`Issuer`] are ever written. A disk is not trusted:
+//! what is read here is for the caller to verify again. Everything blocks; callers on an async runtime use a thread.
 
 mod error;
 mod file;
+mod journal;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
@@ -19,6 +19,7 @@ use jiff::Timestamp;
 
 pub use self::error::{Operation, Place, StoreError};
 use self::file::Attributes;
+pub use self::journal::OpenJournal;
 use crate::certificate::{Fingerprint, Issuer};
 use crate::ocsp::Staple;
 use crate::settings::OcspFiles;
@@ -124,9 +125,9 @@ impl Store {
         self.remove_bytes(ocsp, staple.der())
     }
 
-    /// Removes from the state directory what belongs to no certificate in `keep` and the temporary files of processes
-    /// that died, both only if last written before `older_than`. Says how many files that were. Files that are not of
-    /// our making stay.
+    /// Removes from the state directory what belongs to no certificate in `keep`, and the temporary files and journals of
+    /// processes that died, all of it only if last written before `older_than`. Says how many files that were. Files that
+    /// are not of our making stay.
     ///
     /// # Errors
     /// With the first file that could not be removed; the others are removed all the same.
@@ -145,7 +146,7 @@ impl Store {
             let name = entry.file_name();
             let is_garbage = match fingerprint_of(&name.to_string_lossy()) {
                 Some(fingerprint) => !keep.contains(&fingerprint),
-                None => file::is_temporary(&name),
+                None => file::is_temporary(&name) || journal::is_journal(&name.to_string_lossy()),
             };
             if !is_garbage {
                 continue;

@@ -10,7 +10,9 @@ use tokio::task::JoinSet;
 
 use super::Peers;
 use super::fold::{DiskDone, Done, Installed, Restored};
-use super::plan::{Item, Job};
+use super::journal::{self, Journalled};
+use super::native::Holds;
+use super::plan::{Item, Job, Watched};
 use super::world::{DiskTask, Kept};
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
@@ -18,7 +20,8 @@ use crate::clock::{Clock, earlier};
 use crate::discovery::Scanner;
 use crate::fetch;
 use crate::haproxy::{
-    self, Entry, HeldResponse, Installation, IssuerKnowledge, Outcome, OverwritePolicy, Process, RuntimeApi, StapleView,
+    self, Entry, Held, HeldResponse, Installation, IssuerKnowledge, Journal, Outcome, OverwritePolicy, Process,
+    RuntimeApi, StapleView,
 };
 use crate::ocsp::{self, CertId, Staple};
 use crate::responder::Responder;
@@ -88,14 +91,25 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
             Job::Look { peer } => {
                 self.with_haproxy(peer, jobs, async move |api| Done::Look { peer, outcome: haproxy::look(&*api).await })
             }
-            Job::Survey { peer, process } => self.with_haproxy(peer, jobs, async move |api| Done::Survey {
+            Job::Survey { peer, address, process, first } => {
+                let store = self.store.clone();
+                self.with_haproxy(peer, jobs, async move |api| Done::Survey {
+                    peer,
+                    surveyed: journal::survey(&*api, &store, &address, &process, first, &clock).await,
+                });
+            }
+            Job::Watch { peer, process, watched } => self.with_haproxy(peer, jobs, async move |api| Done::Watch {
                 peer,
-                outcome: haproxy::survey(&*api, &process).await,
+                read: watch(&*api, &process, watched, clock.now().wall).await,
             }),
-            Job::Install { peer, process, mut entries, items } => {
+            Job::Install { peer, address, process, mut entries, items } => {
+                let store = self.store.clone();
                 self.with_haproxy(peer, jobs, async move |api| {
-                    let outcomes = install(&*api, &process, &mut entries, items, &clock).await;
-                    Done::Install { peer, entries, outcomes }
+                    let planned = items.iter().map(|item| (item.name.as_str(), StapleView::from(&item.staple)));
+                    let journal = Journal::new(&address, &process, planned, clock.now().wall);
+                    let api = Journalled::new(api, store, journal, &process);
+                    let outcomes = install(&api, &process, &mut entries, items, &clock).await;
+                    Done::Install { peer, entries, outcomes, journal: api.close().await }
                 });
             }
         }
@@ -180,8 +194,51 @@ fn settled(outcome: Outcome, item: &Item) -> Installed {
 
 /// Bytes from anywhere but a CA's answer, judged all the same.
 fn verified(der: &[u8], leaf: &Certificate, issuer: &Certificate, now: Timestamp) -> Option<Staple> {
-    let id = CertId::new(leaf, issuer).ok()?;
-    ocsp::verify(der, leaf, issuer, now).ok().and_then(|response| Staple::new(response, &id, now).ok())
+    judged(der, leaf, issuer, now).ok()
+}
+
+/// The same with the reason of a refusal.
+fn judged(
+    der: &[u8],
+    leaf: &Certificate,
+    issuer: &Certificate,
+    now: Timestamp,
+) -> Result<Staple, (&'static str, String)> {
+    let id = CertId::new(leaf, issuer).map_err(|error| (error.kind(), error.to_string()))?;
+    let response = ocsp::verify(der, leaf, issuer, now).map_err(|error| (error.kind(), error.to_string()))?;
+    Staple::new(response, &id, now).map_err(|error| (error.kind(), error.to_string()))
+}
+
+/// Reads what HAProxy holds where it updates by itself. If it stops answering, the others are not asked for.
+async fn watch<H: RuntimeApi>(
+    api: &H,
+    process: &Process,
+    watched: Vec<Watched>,
+    now: Timestamp,
+) -> Vec<(String, Option<Holds>)> {
+    let mut read = Vec::with_capacity(watched.len());
+    let mut answers = true;
+    for one in watched {
+        let held = if answers { haproxy::held(api, process, &one.key).await } else { Ok(None) };
+        answers &= held.is_ok();
+        let held = held.ok().filter(|_| answers).map(|held| holds(held, one.identity.as_ref(), now));
+        read.push((one.name, held));
+    }
+    read
+}
+
+fn holds(held: Option<Held>, identity: Option<&(Certificate, Certificate)>, now: Timestamp) -> Holds {
+    match held {
+        None | Some(Held::Nothing) => Holds::Nothing,
+        Some(Held::Unreadable) => {
+            Holds::Refused { kind: "malformed", reason: "it cannot be read as an OCSP response".to_owned() }
+        }
+        Some(Held::Response(held)) => match (&held.der, identity) {
+            (Some(der), Some((leaf, issuer))) => judged(der, leaf, issuer, now)
+                .map_or_else(|(kind, reason)| Holds::Refused { kind, reason }, Holds::Genuine),
+            _ => Holds::Unjudged { this_update: held.this_update, next_update: held.next_update },
+        },
+    }
 }
 
 fn is_there(store: &Store, kept: &Kept) -> bool {
@@ -189,7 +246,7 @@ fn is_there(store: &Store, kept: &Kept) -> bool {
         Kept::Staple(fingerprint) => store.has_staple(*fingerprint),
         Kept::Issuer(fingerprint) => store.has_issuer(*fingerprint),
         Kept::Beside(ocsp) => ocsp.exists(),
-        Kept::Directory => true,
+        Kept::Directory | Kept::Journal => true,
     }
 }
 
@@ -214,6 +271,7 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
         DiskTask::KeepIssuer { fingerprint, issuer } => {
             DiskDone::IssuerKept { fingerprint, error: store.save_issuer(fingerprint, &issuer).err() }
         }
+        DiskTask::TryDirectory => DiskDone::Tried(store.try_state_directory()),
         DiskTask::Discard { fingerprint, ocsp, staple } => {
             let error = store.remove_beside(&ocsp, &staple).err();
             DiskDone::Discarded { fingerprint, ocsp, staple, error }

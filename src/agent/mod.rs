@@ -6,6 +6,8 @@
 
 mod execute;
 mod fold;
+mod journal;
+mod native;
 mod peer;
 mod places;
 mod plan;
@@ -220,6 +222,7 @@ impl World {
             Some(true) => {
                 (peer.surveyed || peer.trouble.is_some())
                     && peer.pending.iter().all(|each| peer.refused.contains_key(each))
+                    && peer.native.values().all(|native| !native.is_unread())
             }
         });
         let errands_settled = self.in_flight.is_empty() && self.waiting.is_empty();

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+use super::native::{Native, Verdict};
 use crate::certificate::Fingerprint;
 use crate::clock::Monotonic;
-use crate::haproxy::{Address, Entry, LoadedCertificate, LoadedStatus, Process};
+use crate::haproxy::{Address, CertIdKey, Entry, LoadedCertificate, LoadedStatus, NativeUpdate, Process};
 use crate::ocsp::Staple;
-use crate::status::Trouble;
+use crate::status::{ServedStatus, Trouble};
 
 /// One HAProxy.
 #[derive(Debug)]
@@ -27,8 +28,9 @@ pub(super) struct Peer {
     pub(super) loaded: BTreeMap<String, LoadedCertificate>,
     pub(super) by_fingerprint: BTreeMap<Fingerprint, Vec<String>>,
     pub(super) entries: Option<Vec<Entry>>,
-    /// Names that HAProxy updates by itself.
-    pub(super) native: BTreeSet<String>,
+    /// What HAProxy updates by itself, and the names that are meant.
+    pub(super) updates: Vec<NativeUpdate>,
+    pub(super) native: BTreeMap<String, Native>,
     pub(super) served: BTreeMap<String, Served>,
     /// Names whose staple was put there a while ago: whether it still is will be read.
     pub(super) reread: BTreeSet<String>,
@@ -74,7 +76,8 @@ impl Peer {
             loaded: BTreeMap::new(),
             by_fingerprint: BTreeMap::new(),
             entries: None,
-            native: BTreeSet::new(),
+            updates: Vec::new(),
+            native: BTreeMap::new(),
             served: BTreeMap::new(),
             reread: BTreeSet::new(),
             refused: BTreeMap::new(),
@@ -102,7 +105,21 @@ impl Peer {
 
     /// Whether HAProxy fetches this leaf's responses by itself, under every name.
     pub(super) fn updates_natively(&self, fingerprint: Fingerprint) -> bool {
-        self.names(fingerprint).iter().all(|name| self.native.contains(name))
+        self.names(fingerprint).iter().all(|name| self.native.contains_key(name))
+    }
+
+    /// What it serves under a name, while it does.
+    pub(super) fn serves(&self, name: &str, now: Timestamp) -> Option<ServedStatus> {
+        match self.native.get(name) {
+            Some(native) => native.served(&self.label(), now),
+            None => self.served.get(name)?.status(&self.label(), now),
+        }
+    }
+
+    /// What to think of how it updates a name by itself, if it does.
+    pub(super) fn verdict(&self, name: &str, now: Timestamp) -> Option<Verdict> {
+        let uptime = self.process.as_ref().map(|process| process.uptime).unwrap_or_default();
+        Some(self.native.get(name)?.verdict(uptime, now))
     }
 
     /// Takes note of what is loaded.
@@ -138,6 +155,32 @@ impl Peer {
         }
     }
 
+    /// Finds the names that HAProxy updates by itself. `id` is the CertID of a leaf, which another name may have, too.
+    pub(super) fn find_native<'a>(&mut self, id: impl Fn(Fingerprint) -> Option<&'a CertIdKey>) {
+        let before = std::mem::take(&mut self.native);
+        if self.updates.is_empty() {
+            return;
+        }
+        let by_path: BTreeMap<&str, &NativeUpdate> =
+            self.updates.iter().map(|each| (each.path.as_str(), each)).collect();
+        let by_id: BTreeMap<&CertIdKey, &NativeUpdate> =
+            self.updates.iter().filter_map(|each| Some((each.id.as_ref()?, each))).collect();
+        for (name, loaded) in &self.loaded {
+            let same_id = || by_id.get(id(loaded.fingerprint?)?);
+            if let Some(update) = by_path.get(name.as_str()).or_else(same_id) {
+                self.native.insert(name.clone(), Native::new((*update).clone(), before.get(name)));
+            }
+        }
+    }
+
+    /// The same for a leaf whose CertID was just learnt.
+    pub(super) fn find_native_of(&mut self, fingerprint: Fingerprint, id: &CertIdKey) {
+        let Some(update) = self.updates.iter().find(|update| update.id.as_ref() == Some(id)) else { return };
+        for name in self.by_fingerprint.get(&fingerprint).into_iter().flatten() {
+            self.native.entry(name.clone()).or_insert_with(|| Native::new(update.clone(), None));
+        }
+    }
+
     fn index(&mut self) {
         self.by_fingerprint.clear();
         for certificate in self.loaded.values() {
@@ -155,6 +198,7 @@ impl Peer {
         self.idle.clear();
         self.pending.clear();
         self.entries = None;
+        self.native.values_mut().for_each(Native::forget);
         for certificate in self.loaded.values_mut().filter(|each| each.status == LoadedStatus::NotShown) {
             certificate.fingerprint = None;
         }
@@ -164,10 +208,11 @@ impl Peer {
     /// Marks, for every name of a leaf, whether there is something to install.
     pub(super) fn offer(&mut self, fingerprint: Fingerprint, staple: Option<&Staple>) {
         for name in self.by_fingerprint.get(&fingerprint).into_iter().flatten() {
-            let wanted = staple.filter(|_| self.is_served(name) && !self.native.contains(name)).is_some_and(|staple| {
-                let served = self.served.get(name).filter(|_| !self.reread.contains(name));
-                served.is_none_or(|served| !served.is_as_good_as(staple))
-            });
+            let wanted =
+                staple.filter(|_| self.is_served(name) && !self.native.contains_key(name)).is_some_and(|staple| {
+                    let served = self.served.get(name).filter(|_| !self.reread.contains(name));
+                    served.is_none_or(|served| !served.is_as_good_as(staple))
+                });
             if wanted {
                 self.pending.insert(name.clone());
             } else {
@@ -178,6 +223,22 @@ impl Peer {
 }
 
 impl Served {
+    /// What is served, while it is.
+    pub(super) fn status(&self, haproxy: &str, now: Timestamp) -> Option<ServedStatus> {
+        match self {
+            Self::Ours(staple) if staple.is_serving(now) => Some(ServedStatus {
+                haproxy: haproxy.to_owned(),
+                this_update: staple.this_update(),
+                next_update: staple.next_update(),
+            }),
+            Self::Ours(_) => None,
+            Self::Newer { this_update, next_update } => {
+                let next_update = next_update.filter(|next_update| *next_update > now)?;
+                Some(ServedStatus { haproxy: haproxy.to_owned(), this_update: *this_update, next_update })
+            }
+        }
+    }
+
     fn is_as_good_as(&self, staple: &Staple) -> bool {
         match self {
             Self::Ours(served) => served == staple,

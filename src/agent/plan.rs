@@ -35,10 +35,21 @@ pub(super) enum Job {
     DownloadIssuer { leaf: Certificate, host: String, deadline: Duration },
     /// See whether HAProxy is still the same process.
     Look { peer: usize },
-    /// See what HAProxy has loaded.
-    Survey { peer: usize, process: Process },
+    /// See what HAProxy has loaded; `first` since our start, perhaps after a crash of ours.
+    Survey { peer: usize, address: String, process: Process, first: bool },
     /// Bring staples into HAProxy.
-    Install { peer: usize, process: Process, entries: Option<Vec<Entry>>, items: Vec<Item> },
+    Install { peer: usize, address: String, process: Process, entries: Option<Vec<Entry>>, items: Vec<Item> },
+    /// See what HAProxy holds where it updates by itself.
+    Watch { peer: usize, process: Process, watched: Vec<Watched> },
+}
+
+/// One certificate that HAProxy updates by itself.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pub(super) name: String,
+    pub(super) key: String,
+    /// The certificate and its issuer, as far as they are known.
+    pub(super) identity: Option<(Certificate, Certificate)>,
 }
 
 /// One staple for one HAProxy.
@@ -89,6 +100,9 @@ fn remake_agenda(world: &mut World, now: Moment) {
         world.reschedule(fingerprint, now);
         world.offer(fingerprint, now.wall);
         world.changed.insert(fingerprint);
+    }
+    if world.disk.troubles.contains_key(&Kept::Journal) {
+        world.disk.queue.push_back(DiskTask::TryDirectory);
     }
 }
 
@@ -168,6 +182,10 @@ fn plan_disk(world: &mut World, jobs: &mut Vec<Job>) {
 
 /// Errands to the network: due ones queue for their host, and each host has so many at once.
 fn plan_errands(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
+    // Nobody asks for what a HAProxy fetches by itself. One that hangs is not waited for.
+    if now.monotonic < world.introduced_by && world.awaits_haproxy() {
+        return;
+    }
     while let Some((due, fingerprint)) = world.agenda.first().copied().filter(|(due, _)| *due <= now.monotonic) {
         world.agenda.remove(&(due, fingerprint));
         if let Some(leaf) = world.leaves.get_mut(&fingerprint) {
@@ -222,10 +240,18 @@ fn plan_peers(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
         } else if let Some(process) = peer.process.clone().filter(|_| peer.up == Some(true)) {
             if peer.next_survey <= now.monotonic {
                 peer.next_survey = now.monotonic.after(world.settings.scan_interval);
-                Some(Job::Survey { peer: index, process })
+                Some(Job::Survey { peer: index, address: peer.label(), process, first: !peer.surveyed })
             } else {
                 let items = items(peer, leaves, on_revoked, now);
-                (!items.is_empty()).then(|| Job::Install { peer: index, process, entries: peer.entries.take(), items })
+                let watched = if items.is_empty() { watched(peer, leaves) } else { Vec::new() };
+                match (items.is_empty(), watched.is_empty()) {
+                    (false, _) => {
+                        let (address, entries) = (peer.label(), peer.entries.take());
+                        Some(Job::Install { peer: index, address, process, entries, items })
+                    }
+                    (true, false) => Some(Job::Watch { peer: index, process, watched }),
+                    (true, true) => None,
+                }
             }
         } else {
             None
@@ -261,5 +287,17 @@ fn items(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>, on_revoked: OnRevoke
             })
         })
         .take(INSTALLATIONS_AT_ONCE)
+        .collect()
+}
+
+fn watched(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>) -> Vec<Watched> {
+    let unread = peer.native.iter().filter(|(_, native)| native.is_unread()).take(INSTALLATIONS_AT_ONCE);
+    unread
+        .map(|(name, native)| {
+            let leaf = peer.loaded.get(name).and_then(|loaded| leaves.get(&loaded.fingerprint?));
+            let identity =
+                leaf.and_then(|leaf| Some((leaf.certificate.clone(), leaf.issuer.as_ref()?.certificate().clone())));
+            Watched { name: name.clone(), key: native.update.key.clone(), identity }
+        })
         .collect()
 }

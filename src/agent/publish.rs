@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::peer::{Peer, Served};
+use super::native::{Verdict, ocsp_status};
+use super::peer::Peer;
 use super::world::{HandsOff, Leaf, World};
 use crate::certificate::Fingerprint;
 use crate::clock::{Moment, later};
@@ -139,9 +140,11 @@ impl World {
     fn certificate_status(&self, name: &str, row: &Row<'_>, now: Moment) -> CertificateStatus {
         let Some(leaf) = row.leaf else { return unreadable(name, row) };
         let fingerprint = leaf.certificate.fingerprint();
-        let served: Vec<ServedStatus> =
-            row.loaded_at.iter().filter_map(|peer| peer.served.get(name)?.status(&peer.label(), now.wall)).collect();
-        let (state, mut detail) = self.judge(name, leaf, row, &served, now);
+        let served: Vec<ServedStatus> = row.loaded_at.iter().filter_map(|peer| peer.serves(name, now.wall)).collect();
+        // The worst that any HAProxy makes of updating it by itself.
+        let verdict =
+            row.loaded_at.iter().filter_map(|peer| peer.verdict(name, now.wall)).min_by_key(|each| each.state);
+        let (state, mut detail) = self.judge(name, leaf, row, &served, verdict.as_ref(), now);
         if let Some(peer) = row.loaded_at.iter().find(|peer| peer.up == Some(false)) {
             detail = format!("{detail}; that is the last known, {} does not answer", peer.label());
         }
@@ -149,14 +152,26 @@ impl World {
             detail = format!("{detail}; {note}");
         }
         let refused = row.loaded_at.iter().find_map(|peer| peer.refused.get(name));
-        let trouble = refused.map(|refused| &refused.trouble).or(leaf.trouble.as_ref()).cloned();
+        let ours = || refused.map(|refused| &refused.trouble).or(leaf.trouble.as_ref()).cloned();
+        let theirs = verdict.and_then(|verdict| verdict.trouble);
+        let (ocsp_status, staple, trouble) = match leaf.hands_off {
+            Some(HandsOff::NativeUpdate) => {
+                let natives = row.loaded_at.iter().filter_map(|peer| peer.native.get(name));
+                let staple = natives.filter_map(|native| native.staple(now.wall)).min_by_key(|each| each.this_update());
+                (ocsp_status(staple), staple, theirs)
+            }
+            _ => {
+                let staple = leaf.staple.as_ref().filter(|staple| staple.is_serving(now.wall));
+                (leaf.ocsp_status, staple, theirs.or_else(ours))
+            }
+        };
         let certificate = &leaf.certificate;
         CertificateStatus {
             certificate: name.to_owned(),
             state,
-            ocsp_status: match leaf.ocsp_status {
+            ocsp_status: match ocsp_status {
                 // Nothing reads as good that nobody could check by now.
-                OcspStatus::Good if served.is_empty() && leaf.serving(now.wall).is_none() => OcspStatus::None,
+                OcspStatus::Good if served.is_empty() && staple.is_none() => OcspStatus::None,
                 known => known,
             },
             detail,
@@ -169,7 +184,7 @@ impl World {
             responders: leaf.responders.clone(),
             must_staple: certificate.must_staple(),
             not_after: Some(certificate.not_after()),
-            staple: leaf.staple.as_ref().filter(|staple| staple.is_serving(now.wall)).map(staple_status),
+            staple: staple.map(staple_status),
             served,
             last_attempt_at: leaf.last_attempt_at,
             last_success_at: leaf.last_success_at,
@@ -179,21 +194,27 @@ impl World {
     }
 
     /// The state of a certificate and a sentence about it.
-    fn judge(&self, name: &str, leaf: &Leaf, row: &Row<'_>, served: &[ServedStatus], now: Moment) -> (State, String) {
+    fn judge(
+        &self,
+        name: &str,
+        leaf: &Leaf,
+        row: &Row<'_>,
+        served: &[ServedStatus],
+        native: Option<&Verdict>,
+        now: Moment,
+    ) -> (State, String) {
         let why = || leaf.trouble.as_ref().map(|trouble| trouble.detail.clone());
-        match leaf.hands_off {
-            Some(HandsOff::Excluded) => {
-                return (State::Excluded, "left out by STAPLER_INCLUDE or STAPLER_EXCLUDE".to_owned());
-            }
-            Some(HandsOff::NativeUpdate) => {
-                let text = "HAProxy's own ocsp-update takes care of it; set 'ocsp-update off' to hand it over";
-                return (State::NativeUpdate, text.to_owned());
-            }
-            Some(HandsOff::Authority) | None => {}
+        if leaf.hands_off == Some(HandsOff::Excluded) {
+            return (State::Excluded, "left out by STAPLER_INCLUDE or STAPLER_EXCLUDE".to_owned());
         }
         if leaf.certificate.not_after() < now.wall {
             let ended = leaf.certificate.not_after();
             return (State::Expired, format!("the certificate itself ended at {ended}: renew it"));
+        }
+        // Where only some HAProxies update it by themselves, theirs is told only if it is worse than ours.
+        let all = leaf.hands_off == Some(HandsOff::NativeUpdate);
+        if let Some(verdict) = native.filter(|verdict| all || verdict.state.is_trouble()) {
+            return (verdict.state, verdict.detail.clone());
         }
         if row.loaded_at.is_empty() && self.peers.iter().any(|peer| peer.surveyed) {
             let text = if row.idle {
@@ -358,23 +379,5 @@ fn staple_status(staple: &Staple) -> StapleStatus {
         effective_end: staple.effective_end(),
         signer: response.signer().label(),
         responder_id: response.responder_id().to_string(),
-    }
-}
-
-impl Served {
-    /// What is served, while it is.
-    fn status(&self, haproxy: &str, now: Timestamp) -> Option<ServedStatus> {
-        match self {
-            Self::Ours(staple) if staple.is_serving(now) => Some(ServedStatus {
-                haproxy: haproxy.to_owned(),
-                this_update: staple.this_update(),
-                next_update: staple.next_update(),
-            }),
-            Self::Ours(_) => None,
-            Self::Newer { this_update, next_update } => {
-                let next_update = next_update.filter(|next_update| *next_update > now)?;
-                Some(ServedStatus { haproxy: haproxy.to_owned(), this_update: *this_update, next_update })
-            }
-        }
     }
 }

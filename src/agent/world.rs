@@ -20,6 +20,9 @@ use crate::settings::{OnRevoked, Override, Settings};
 use crate::status::{OcspStatus, Trouble};
 use crate::uri;
 
+/// HAProxies that answer have said what they have loaded long before.
+const INTRODUCTION: Duration = Duration::from_secs(2);
+
 /// Everything.
 #[derive(Debug)]
 pub(super) struct World {
@@ -38,6 +41,8 @@ pub(super) struct World {
     pub(super) agenda_made: Monotonic,
     pub(super) sweep_again: Monotonic,
     pub(super) started_at: Timestamp,
+    /// Until then, CAs are not asked before every HAProxy has said what it has loaded.
+    pub(super) introduced_by: Monotonic,
     pub(super) last_pass_at: Option<Timestamp>,
     pub(super) pass_started: Option<Monotonic>,
 }
@@ -72,6 +77,8 @@ pub(super) enum Kept {
     Beside(PathBuf),
     /// The state directory as a whole.
     Directory,
+    /// Which transactions are about to be opened, in the state directory.
+    Journal,
 }
 
 /// One thing to do on disk.
@@ -85,6 +92,8 @@ pub(super) enum DiskTask {
     KeepIssuer { fingerprint: Fingerprint, issuer: Issuer },
     /// Remove from the state directory what belonged to certificates that are long gone.
     Sweep { keep: BTreeSet<Fingerprint> },
+    /// See whether journals, which could not be written, can be written now.
+    TryDirectory,
     /// Remove a file of ours that would do harm at HAProxy's next start.
     Discard { fingerprint: Fingerprint, ocsp: PathBuf, staple: Staple },
 }
@@ -163,6 +172,7 @@ impl World {
             agenda_made: now.monotonic,
             sweep_again: now.monotonic,
             started_at: now.wall,
+            introduced_by: now.monotonic.after(INTRODUCTION),
             last_pass_at: None,
             pass_started: None,
         }

@@ -90,6 +90,22 @@ impl Command {
         requests
     }
 
+    /// `show ssl cert *NAME`: the certificate as the open transaction would have it.
+    ///
+    /// # Errors
+    /// When the name cannot be sent.
+    pub fn show_uncommitted(name: &str) -> Result<Self, Unsendable> {
+        Ok(Self::line(&format!("show ssl cert *{}", escape(name)?)))
+    }
+
+    /// `show ssl cert *NAME.ocsp`: the response in the open transaction, as OpenSSL prints it. Since 2.5.
+    ///
+    /// # Errors
+    /// When the name cannot be sent.
+    pub fn show_uncommitted_response(name: &str) -> Result<Self, Unsendable> {
+        Ok(Self::line(&format!("show ssl cert *{}.ocsp", escape(name)?)))
+    }
+
     /// `show ssl ocsp-response`: the keys of all entries. Since 2.5.
     #[must_use]
     pub fn show_entries() -> Self {
@@ -151,6 +167,22 @@ impl Command {
     /// When the name cannot be sent.
     pub fn abort(name: &str) -> Result<Self, Unsendable> {
         Ok(Self::line(&format!("abort ssl cert {}", escape(name)?)))
+    }
+
+    /// Whether it is a step of a transaction, the first of which opens it.
+    #[must_use]
+    pub fn is_transaction_step(&self) -> bool {
+        self.starts_with("set ssl cert ")
+    }
+
+    /// Whether it commits a transaction.
+    #[must_use]
+    pub fn is_commit(&self) -> bool {
+        self.starts_with("commit ssl cert ")
+    }
+
+    fn starts_with(&self, words: &str) -> bool {
+        self.parts.first().is_some_and(|part| part.starts_with(words))
     }
 
     fn line(text: &str) -> Self {

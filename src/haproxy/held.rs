@@ -67,7 +67,7 @@ impl Held {
         }
         openssl::base64::decode_block(&text)
             .ok()
-            .and_then(|der| from_der(&der))
+            .and_then(|der| HeldResponse::from_der(&der))
             .map_or(Self::Unreadable, Self::Response)
     }
 
@@ -90,6 +90,21 @@ impl Held {
 }
 
 impl HeldResponse {
+    /// None if it is no response.
+    pub(super) fn from_der(der: &[u8]) -> Option<Self> {
+        let bytes = OcspResponse::from_der(der).ok()?.response_bytes?;
+        let basic = BasicOcspResponse::from_der(bytes.response.as_bytes()).ok()?;
+        let single = basic.tbs_response_data.responses.first()?;
+        let time = |time: &x509_ocsp::OcspGeneralizedTime| Timestamp::try_from(time.0.to_system_time()).ok();
+        Some(Self {
+            der: Some(der.to_vec()),
+            produced_at: time(&basic.tbs_response_data.produced_at)?,
+            this_update: time(&single.this_update)?,
+            next_update: single.next_update.as_ref().and_then(time),
+            signature: basic.signature.raw_bytes().to_vec(),
+        })
+    }
+
     /// Whether this is `staple`. Without the bytes, the times and the signature stand for them.
     #[must_use]
     pub fn is(&self, staple: &StapleView<'_>) -> bool {
@@ -109,24 +124,21 @@ impl HeldResponse {
     pub fn is_newer_than(&self, staple: &StapleView<'_>) -> bool {
         (self.this_update, self.produced_at) > (staple.this_update, staple.produced_at)
     }
+
+    /// What tells it from every other response and can be read from the text as well; none without a signature.
+    pub(super) fn digest(&self) -> Option<String> {
+        if self.signature.is_empty() {
+            return None;
+        }
+        let next_update = self.next_update.map(|time| time.to_string()).unwrap_or_default();
+        let mut bytes = format!("{} {} {next_update} ", self.produced_at, self.this_update).into_bytes();
+        bytes.extend(&self.signature);
+        Some(openssl::sha::sha256(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
-}
-
-fn from_der(der: &[u8]) -> Option<HeldResponse> {
-    let bytes = OcspResponse::from_der(der).ok()?.response_bytes?;
-    let basic = BasicOcspResponse::from_der(bytes.response.as_bytes()).ok()?;
-    let single = basic.tbs_response_data.responses.first()?;
-    let time = |time: &x509_ocsp::OcspGeneralizedTime| Timestamp::try_from(time.0.to_system_time()).ok();
-    Some(HeldResponse {
-        der: Some(der.to_vec()),
-        produced_at: time(&basic.tbs_response_data.produced_at)?,
-        this_update: time(&single.this_update)?,
-        next_update: single.next_update.as_ref().and_then(time),
-        signature: basic.signature.raw_bytes().to_vec(),
-    })
 }
 
 fn from_text(text: &str) -> Option<HeldResponse> {
@@ -148,16 +160,21 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 /// The first signature of the text is the response's own, those of certificates follow. OpenSSL 1.1 prints it right
-/// after its algorithm, 3.0 under a heading.
+/// after its algorithm, 3.0 under a heading; RSASSA-PSS has lines of parameters in between.
 fn signature(text: &str) -> Vec<u8> {
     let digits: String = text
         .lines()
         .skip_while(|line| !line.trim_start().starts_with("Signature Algorithm:"))
         .skip(1)
-        .skip_while(|line| line.trim() == "Signature Value:")
         .map(str::trim)
-        .take_while(|line| !line.is_empty() && line.chars().all(|c| c.is_ascii_hexdigit() || c == ':'))
+        .skip_while(|line| !is_octets(line))
+        .take_while(|line| is_octets(line))
         .flat_map(|line| line.chars().filter(|c| *c != ':'))
         .collect();
     crate::certificate::parse_hex(&digits).unwrap_or_default()
+}
+
+/// `30:46:02:`
+fn is_octets(line: &str) -> bool {
+    !line.is_empty() && line.chars().all(|c| c.is_ascii_hexdigit() || c == ':')
 }

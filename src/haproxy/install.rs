@@ -195,13 +195,13 @@ async fn current(
 ) -> Result<Option<Held>, InstallError> {
     let known = entries.is_some();
     if let Some(entry) = find(api, entries, one.id).await? {
-        if let Some(held) = session::held(api, process, &entry).await? {
+        if let Some(held) = session::held(api, process, &entry.key).await? {
             return Ok(Some(held));
         }
         // The list is out of date: HAProxy dropped the entry.
         *entries = None;
         if known && let Some(entry) = find(api, entries, one.id).await? {
-            return Ok(session::held(api, process, &entry).await?);
+            return Ok(session::held(api, process, &entry.key).await?);
         }
     }
     Ok(None)
@@ -248,8 +248,8 @@ async fn read_back(
 /// Switches stapling on: a transaction that gives the certificate the response, and the issuer where HAProxy cannot
 /// find it. The private key stays where it is.
 ///
-/// HAProxy has one transaction for everyone. None but our own is ever committed or aborted, and one that we left open
-/// when we died cannot be told from someone else's.
+/// HAProxy has one transaction for everyone. None but our own is ever committed or aborted. The response goes first: it
+/// is by the response that one which a crash of ours left open is known again.
 async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>) -> Result<Step, InstallError> {
     let response = Command::set_certificate_response(one.name, one.staple.der)?;
     let issuer = match one.issuer {
@@ -260,11 +260,11 @@ async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>
     if let Some(by) = listing.transaction {
         return Err(InstallError::Busy { by: Some(by) });
     }
-    let mut steps = issuer.iter().chain([&response]);
+    let mut steps = [&response].into_iter().chain(&issuer);
     let Some(first) = steps.next() else { return Err(InstallError::NoEntry) };
     let reply = session::exchange_unlocked(api, first).await?;
     let name = match opened(&reply) {
-        Opened::New(certificate) if is_name_of(process, certificate, one.name) => certificate.to_owned(),
+        Opened::New(certificate) if process.is_name_of(certificate, one.name) => certificate.to_owned(),
         Opened::New(certificate) => {
             // HAProxy understood another name than was meant. It is ours all the same: we created it.
             let _ = abort(api, certificate).await;
@@ -317,14 +317,6 @@ fn opened(reply: &str) -> Opened<'_> {
         (None, Some(certificate)) => Opened::Updated(certificate),
         (None, None) => Opened::Not,
     }
-}
-
-/// Whether HAProxy's transaction on `certificate` is the one that `name` needs: in 2.2, `a.pem.rsa` is a part of
-/// `a.pem`.
-fn is_name_of(process: &Process, certificate: &str, name: &str) -> bool {
-    certificate == name
-        || process.version.bundles()
-            && name.strip_prefix(certificate).is_some_and(|suffix| [".rsa", ".ecdsa", ".dsa"].contains(&suffix))
 }
 
 fn last_line(reply: &str) -> Option<&str> {

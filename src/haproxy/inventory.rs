@@ -1,7 +1,8 @@
 //! What HAProxy says it has loaded: certificates, entries for staples, native updates. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::native::NativeUpdate;
 use crate::certificate::{Fingerprint, SerialNumber, parse_hex};
 use crate::ocsp::CertId;
 
@@ -99,15 +100,6 @@ pub struct Entry {
     pub id: CertIdKey,
 }
 
-/// One certificate that HAProxy refreshes by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NativeUpdate {
-    /// The entry's key.
-    pub key: String,
-    /// The first certificate the entry serves.
-    pub path: String,
-}
-
 /// All of it, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
@@ -119,19 +111,6 @@ pub struct Survey {
     pub native_updates: Vec<NativeUpdate>,
     /// The certificate that someone's open transaction is about.
     pub transaction_open: Option<String>,
-}
-
-impl Survey {
-    /// Whether HAProxy itself refreshes the staple of the certificate with this name. An entry is updated for all
-    /// certificates with its CertID, also those that are loaded under a second name.
-    #[must_use]
-    pub fn is_updated_natively(&self, name: &str, id: Option<&CertIdKey>) -> bool {
-        let keys: BTreeSet<&str> = self.native_updates.iter().map(|update| update.key.as_str()).collect();
-        self.native_updates.iter().any(|update| update.path == name)
-            || id.is_some_and(|id| {
-                self.entries.iter().flatten().any(|entry| entry.id == *id && keys.contains(entry.key.as_str()))
-            })
-    }
 }
 
 /// The reply to `show ssl cert`.
@@ -216,6 +195,11 @@ pub(super) struct Details {
 }
 
 impl Details {
+    /// SHA-1 of the certificate's DER.
+    pub(super) const fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
     /// Reads pipelined replies; a reply that shows no certificate is passed over.
     pub(super) fn parse(reply: &str) -> BTreeMap<String, Self> {
         let mut found = BTreeMap::new();
@@ -324,16 +308,4 @@ pub(super) fn parse_entries(reply: &str) -> Option<Vec<Entry>> {
         Some(Entry { key, path, id })
     });
     Some(entries.collect())
-}
-
-/// The reply to `show ssl ocsp-updates`; none if it is something else.
-pub(super) fn parse_native_updates(reply: &str) -> Option<Vec<NativeUpdate>> {
-    let mut lines = reply.lines().filter(|line| !line.trim().is_empty());
-    lines.next().filter(|heading| heading.starts_with("OCSP Certid | Path |"))?;
-    let updates = lines.filter_map(|line| {
-        let mut fields = line.split(" | ");
-        let (key, path) = (fields.next()?.trim(), fields.next()?.trim());
-        Some(NativeUpdate { key: key.to_owned(), path: path.to_owned() })
-    });
-    Some(updates.collect())
 }

@@ -116,6 +116,13 @@ impl Process {
         })
     }
 
+    /// Whether its transaction on `certificate` is the one that `name` needs: in 2.2, `a.pem.rsa` is a part of `a.pem`.
+    pub(super) fn is_name_of(&self, certificate: &str, name: &str) -> bool {
+        certificate == name
+            || self.version.bundles()
+                && name.strip_prefix(certificate).is_some_and(|suffix| [".rsa", ".ecdsa", ".dsa"].contains(&suffix))
+    }
+
     /// Whether this is still the process that was seen `earlier`. A restarted container's HAProxy has the old process
     /// id again, so the start time (or an uptime that went down, before 2.4) counts too.
     #[must_use]

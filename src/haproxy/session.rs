@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::command::Command;
 use super::held::Held;
 use super::inventory::{self, Details, Entry, Listing, Survey};
+use super::native::{NativeUpdate, parse_native_updates};
 use super::process::Process;
 use super::refusal::excerpt;
 use super::socket::{RuntimeApi, SocketError};
@@ -110,7 +111,11 @@ pub async fn survey(api: &impl RuntimeApi, process: &Process) -> Result<Survey, 
     let listing = list(api).await?;
     let details = details(api, &listing).await?;
     let entries = if version.lists_entries() { Some(list_entries(api).await?) } else { None };
-    let native_updates = if version.shows_der() { native_updates(api).await? } else { Vec::new() };
+    let native_updates = if version.shows_der() {
+        native_updates(api, entries.as_deref().unwrap_or_default()).await?
+    } else {
+        Vec::new()
+    };
     Ok(Survey {
         loaded: inventory::join(listing.names, &details, version.shows_der()),
         entries,
@@ -119,13 +124,13 @@ pub async fn survey(api: &impl RuntimeApi, process: &Process) -> Result<Survey, 
     })
 }
 
-/// Asks which staple an entry holds; none if the entry is gone. Only for versions that list entries.
+/// Asks which staple the entry with this key holds; none if the entry is gone. Only for versions that list entries.
 ///
 /// # Errors
 /// When the socket fails or the reply is not understood.
-pub async fn held(api: &impl RuntimeApi, process: &Process, entry: &Entry) -> Result<Option<Held>, HaproxyError> {
+pub async fn held(api: &impl RuntimeApi, process: &Process, key: &str) -> Result<Option<Held>, HaproxyError> {
     let shows_der = process.version.shows_der();
-    let command = if shows_der { Command::show_response(&entry.key) } else { Command::show_response_text(&entry.key) };
+    let command = if shows_der { Command::show_response(key) } else { Command::show_response_text(key) };
     let reply = api.exchange(&command).await?;
     if reply.starts_with("Certificate ID") && reply.contains("does not match any certificate") {
         return Ok(None);
@@ -217,8 +222,8 @@ async fn details(
     Err(HaproxyError::Locked)
 }
 
-async fn native_updates(api: &impl RuntimeApi) -> Result<Vec<inventory::NativeUpdate>, HaproxyError> {
+async fn native_updates(api: &impl RuntimeApi, entries: &[Entry]) -> Result<Vec<NativeUpdate>, HaproxyError> {
     let command = Command::show_native_updates();
     let reply = api.exchange(&command).await?;
-    inventory::parse_native_updates(&reply).ok_or_else(|| HaproxyError::unexpected(&command, &reply))
+    parse_native_updates(&reply, entries).ok_or_else(|| HaproxyError::unexpected(&command, &reply))
 }

@@ -1,5 +1,7 @@
 //! HAProxy played from a script, at the level of its text; and its literal replies through the parsers.
 
+mod leftovers;
+
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
@@ -7,7 +9,8 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::held::Held;
-use super::inventory::{Details, Listing, join, parse_entries, parse_native_updates};
+use super::inventory::{Details, Listing, join, parse_entries};
+use super::native::parse_native_updates;
 use super::*;
 use crate::certificate::SerialNumber;
 
@@ -225,20 +228,20 @@ async fn a_refused_step_ends_our_own_transaction() {
         ("show ssl ocsp-response", "\n"),
         ("show ssl cert", LOCKED),
         ("show ssl cert", "# filename\n/c/a.pem\n\n"),
-        ("set ssl cert /c/a.pem.issuer", "Transaction created for certificate /c/a.pem!\n\n"),
-        ("set ssl cert /c/a.pem.ocsp", "Can't update the certificate!\nUnable to parse OCSP response.\n\n"),
+        ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
+        ("set ssl cert /c/a.pem.issuer", "unable to load certificate from file.\nCan't load the payload\n\n"),
         ("abort ssl cert /c/a.pem", "Transaction aborted for certificate '/c/a.pem'!\n\n"),
     ]);
     let outcome = run(&api, "3.0.11", |one| one.issuer = IssuerKnowledge::Told(&ca)).await;
-    assert!(matches!(outcome, Outcome::Failed(InstallError::Unparsable { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Failed(InstallError::IssuerRefused { .. })), "{outcome:?}");
 
     let api = Script::new([
         ("show ssl ocsp-response", "\n"),
         ("show ssl cert", "# filename\n/c/a.pem\n\n"),
-        ("set ssl cert /c/a.pem.issuer", "unable to load certificate from file.\nCan't load the payload\n\n"),
+        ("set ssl cert /c/a.pem.ocsp", "Can't update the certificate!\nUnable to parse OCSP response.\n\n"),
     ]);
     let outcome = run(&api, "3.0.11", |one| one.issuer = IssuerKnowledge::Told(&ca)).await;
-    assert!(matches!(outcome, Outcome::Failed(InstallError::IssuerRefused { .. })), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Failed(InstallError::Unparsable { .. })), "{outcome:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -444,12 +447,9 @@ fn native_updates_are_known_by_name_and_by_cert_id() {
         "OCSP Certid | Path | Next Update | Last Update | Successes | Failures | Last Update Status | Last Update \
          Status (str)\n{KEY} | /c/a.pem | 23/Nov/2026:06:54:06 +0000 | - | 0 | 1 | 2 | HTTP error\n\n"
     );
-    let native_updates = parse_native_updates(&reply).unwrap();
-    let survey = Survey { native_updates, entries: parse_entries(&entries_text()), ..Survey::default() };
-    assert!(survey.is_updated_natively("/c/a.pem", None));
-    assert!(survey.is_updated_natively("/c/second-name.pem", Some(&id())));
-    assert!(!survey.is_updated_natively("/c/b.pem", None));
-    assert_eq!(parse_native_updates("Permission denied\n"), None);
+    let updates = parse_native_updates(&reply, &parse_entries(&entries_text()).unwrap()).unwrap();
+    assert_eq!((updates[0].path.as_str(), &updates[0].id), ("/c/a.pem", &Some(id())));
+    assert_eq!(parse_native_updates(&reply, &[]).unwrap()[0].id, None);
     assert_eq!(parse_entries("Permission denied\n"), None);
 }
 
@@ -525,7 +525,7 @@ proptest! {
         let _ = Listing::parse(&reply);
         let _ = join(vec![("a".to_owned(), None)], &Details::parse(&reply), true);
         let _ = parse_entries(&reply);
-        let _ = parse_native_updates(&reply);
+        let _ = parse_native_updates(&reply, &[]);
         let _ = Held::from_base64(&reply);
         let _ = Held::from_text(&reply);
         let _ = InstallError::from_reply(&"x", &reply).to_string();

@@ -58,7 +58,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8], attributes: &Attributes) -> io:
 
 /// `tempfile` adds the name of the temporary file to what the system says: another one at each try, and of no use to
 /// anybody, since the file is gone by then.
-fn without_random_name(error: &io::Error) -> io::Error {
+pub(super) fn without_random_name(error: &io::Error) -> io::Error {
     let text = error.to_string();
     let said = text.split_once(" at path ").map_or(text.as_str(), |(said, _)| said);
     io::Error::new(error.kind(), said.to_owned())

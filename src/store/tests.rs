@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 use super::*;
+use crate::haproxy::{Journal, Process};
 
 struct Place {
     directory: TempDir,
@@ -299,4 +300,73 @@ fn a_privileged_process_gives_the_file_the_owner_of_the_certificate() {
     place.store.keep_bytes(&beside(&certificate), &certificate, b"staple").unwrap();
     let metadata = fs::metadata(beside(&certificate)).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (1234, 2345, 0o640));
+}
+
+fn journal(haproxy: &str) -> Journal {
+    let process = Process::parse("Pid: 7\nVersion: 3.0.11\nUptime_sec: 5\nStart_time_sec: 1000\n").unwrap();
+    Journal::new(haproxy, &process, [], at(1005))
+}
+
+#[test]
+fn a_journal_is_found_when_its_writer_is_gone_and_not_before() {
+    let place = Place::new();
+    let store = &place.store;
+    assert!(store.left_journal("/a.sock").unwrap().is_none());
+    assert!(!place.path("state").exists());
+    let open = store.open_journal(journal("/a.sock")).unwrap();
+    assert!(store.left_journal("/a.sock").unwrap().is_none(), "its writer is at work");
+    drop(open);
+    assert!(store.left_journal("/b.sock").unwrap().is_none());
+    let left = store.left_journal("/a.sock").unwrap().unwrap();
+    assert_eq!(left.journal(), &journal("/a.sock"));
+    assert!(store.left_journal("/a.sock").unwrap().is_none(), "another start is looking into it");
+    left.remove().unwrap();
+    assert_eq!(place.names("state").len(), 0);
+}
+
+#[test]
+fn a_journal_is_replaced_by_the_next_and_removed_only_by_its_own_writer() {
+    let place = Place::new();
+    let first = place.store.open_journal(journal("/a.sock")).unwrap();
+    let second = place.store.open_journal(journal("/a.sock")).unwrap();
+    first.remove().unwrap();
+    assert_eq!(place.names("state").len(), 1);
+    second.remove().unwrap();
+    assert_eq!(place.names("state").len(), 0);
+}
+
+#[test]
+fn what_is_no_journal_is_removed_from_its_place() {
+    let place = Place::new();
+    drop(place.store.open_journal(journal("/a.sock")).unwrap());
+    let name = format!("state/{}", place.names("state")[0]);
+    for content in [&b""[..], b"{\"haproxy\":", b"{}", &[0xFF; 9]] {
+        place.write(&name, content);
+        assert!(place.store.left_journal("/a.sock").unwrap().is_none());
+        assert_eq!(place.names("state").len(), 0);
+    }
+}
+
+#[test]
+fn an_old_journal_is_swept() {
+    let place = Place::new();
+    drop(place.store.open_journal(journal("/gone.sock")).unwrap());
+    place.write("state/notes.journal", b"");
+    for name in place.names("state") {
+        set_written(&place.path(&format!("state/{name}")), 1000);
+    }
+    assert_eq!(place.store.sweep(&BTreeSet::new(), at(1001)).unwrap(), 1);
+    assert_eq!(place.names("state"), ["notes.journal"]);
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_says_so() {
+    let place = Place::new();
+    place.write("file", b"");
+    let store = Store::new(place.path("file/state"), OcspFiles::Auto);
+    let error = store.open_journal(journal("/a.sock")).unwrap_err();
+    assert_eq!((error.kind(), error.operation), ("not_a_file", Operation::Write));
+    assert_eq!(store.try_state_directory().unwrap_err().kind(), "not_a_file");
+    place.store.try_state_directory().unwrap();
+    assert_eq!(place.names("state").len(), 0);
 }

@@ -230,12 +230,8 @@ impl Run {
         self.site.start_stapler();
         if left.is_some() {
             self.tally.transactions_left_by_kills += 1;
-            let start = Instant::now();
+            // By the program itself: nobody else could tell that it is nobody's.
             wait_for("the transaction that a SIGKILL left open to be ended", PATIENCE, || {
-                if start.elapsed() > Duration::from_secs(5) {
-                    let name = transaction::open_transaction(&self.site)?;
-                    self.site.haproxy.command(&format!("abort ssl cert {name}"));
-                }
                 transaction::open_transaction(&self.site).is_none().then_some(())
             });
         }

@@ -17,6 +17,7 @@ mod support;
 
 mod asking;
 mod commands;
+mod crashing;
 mod keeping;
 mod recorder;
 mod refreshing;

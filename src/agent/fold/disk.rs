@@ -33,6 +33,7 @@ pub(in crate::agent) enum DiskDone {
         error: Option<StoreError>,
     },
     Swept(Option<StoreError>),
+    Tried(Result<(), StoreError>),
 }
 
 /// What an earlier run had kept for a leaf, verified again.
@@ -78,6 +79,21 @@ pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: 
             world.disk.note(Kept::Beside(ocsp), error.map_or(Ok(0), Err), counters);
         }
         DiskDone::Swept(error) => world.disk.note(Kept::Directory, error.map_or(Ok(0), Err), counters),
+        DiskDone::Tried(result) => journal(world, Some(result)),
+    }
+}
+
+/// Takes note of what came of writing down transactions; none if there was no need to.
+pub(super) fn journal(world: &mut World, written: Option<Result<(), StoreError>>) {
+    match written {
+        Some(Ok(())) => {
+            world.disk.troubles.remove(&Kept::Journal);
+        }
+        Some(Err(error)) => {
+            tracing::debug!(%error, "transactions are not written down");
+            world.disk.troubles.insert(Kept::Journal, store_trouble(&error));
+        }
+        None => {}
     }
 }
 

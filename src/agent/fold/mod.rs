@@ -10,16 +10,19 @@ use std::time::Duration;
 
 pub(super) use self::disk::{DiskDone, Restored};
 pub(super) use self::peers::Installed;
+use super::journal::Surveyed;
+use super::native::Holds;
 use super::places::Home;
 use super::world::{DiskTask, HandsOff, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery::{self, FileError};
 use crate::fetch::{IssuerError, Report};
-use crate::haproxy::{Entry, HaproxyError, Process, Survey};
+use crate::haproxy::{Entry, HaproxyError, Process};
 use crate::metrics::Counters;
 use crate::ocsp::Staple;
 use crate::status::{OcspStatus, Trouble};
+use crate::store::StoreError;
 
 /// How often the state directory is swept.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
@@ -27,13 +30,42 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
 /// What a job came to.
 #[derive(Debug)]
 pub(super) enum Done {
-    Scan { scan: discovery::Scan, lost: BTreeSet<Kept> },
+    Scan {
+        scan: discovery::Scan,
+        lost: BTreeSet<Kept>,
+    },
     Disk(Vec<DiskDone>),
-    Fetch { fingerprint: Fingerprint, host: String, report: Report },
-    DownloadIssuer { fingerprint: Fingerprint, host: String, sent: Monotonic, outcome: Result<Issuer, IssuerError> },
-    Look { peer: usize, outcome: Result<Process, HaproxyError> },
-    Survey { peer: usize, outcome: Result<Survey, HaproxyError> },
-    Install { peer: usize, entries: Option<Vec<Entry>>, outcomes: Vec<(String, Installed)> },
+    Fetch {
+        fingerprint: Fingerprint,
+        host: String,
+        report: Report,
+    },
+    DownloadIssuer {
+        fingerprint: Fingerprint,
+        host: String,
+        sent: Monotonic,
+        outcome: Result<Issuer, IssuerError>,
+    },
+    Look {
+        peer: usize,
+        outcome: Result<Process, HaproxyError>,
+    },
+    Survey {
+        peer: usize,
+        surveyed: Surveyed,
+    },
+    Install {
+        peer: usize,
+        entries: Option<Vec<Entry>>,
+        outcomes: Vec<(String, Installed)>,
+        /// Whether its transactions were written down; none if there were none.
+        journal: Option<Result<(), StoreError>>,
+    },
+    /// None where HAProxy did not answer.
+    Watch {
+        peer: usize,
+        read: Vec<(String, Option<Holds>)>,
+    },
 }
 
 /// Folds one result.
@@ -55,8 +87,15 @@ pub(super) fn fold(world: &mut World, done: Done, counters: &Counters, now: Mome
             answers::issuer_downloaded(world, fingerprint, sent, outcome, now);
         }
         Done::Look { peer, outcome } => peers::looked(world, peer, outcome, counters, now),
-        Done::Survey { peer, outcome } => peers::surveyed(world, peer, outcome, now),
-        Done::Install { peer, entries, outcomes } => peers::installed(world, peer, entries, outcomes, counters, now),
+        Done::Survey { peer, surveyed } => {
+            disk::journal(world, surveyed.trouble.map(Err));
+            peers::surveyed(world, peer, surveyed.outcome, surveyed.aborted, now);
+        }
+        Done::Install { peer, entries, outcomes, journal } => {
+            disk::journal(world, journal);
+            peers::installed(world, peer, entries, outcomes, counters, now);
+        }
+        Done::Watch { peer, read } => peers::watched(world, peer, read),
     }
 }
 
@@ -188,18 +227,19 @@ fn forget_what_is_gone(world: &mut World) {
     world.disk.troubles.retain(|what, _| match what {
         Kept::Staple(fingerprint) | Kept::Issuer(fingerprint) => leaves.contains_key(fingerprint),
         Kept::Beside(ocsp) => beside.contains(ocsp),
-        Kept::Directory => true,
+        Kept::Directory | Kept::Journal => true,
     });
 }
 
 /// Brings together what is on disk and what is loaded: who is left alone, who is offered what.
 fn join(world: &mut World, now: Moment) {
-    let (files, path_map) = (&world.files, &world.settings.path_map);
+    let (files, leaves, path_map) = (&world.files, &world.leaves, &world.settings.path_map);
     for peer in &mut world.peers {
         peer.assume(|name| {
             let content = files.get(&path_map.to_own(name))?.as_ref().ok()?;
             Some(content.bundle.leaf.fingerprint())
         });
+        peer.find_native(|fingerprint| Some(&leaves.get(&fingerprint)?.ask.as_ref()?.key));
     }
     let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
     for fingerprint in fingerprints {
@@ -234,6 +274,9 @@ fn hands_off(world: &World, fingerprint: Fingerprint) -> Option<HandsOff> {
 
 /// A leaf has another staple or another issuer: everything that hangs on it follows.
 fn after_change(world: &mut World, fingerprint: Fingerprint, now: Moment) {
+    if let Some(ask) = world.leaves.get(&fingerprint).and_then(|leaf| leaf.ask.as_ref()) {
+        world.peers.iter_mut().for_each(|peer| peer.find_native_of(fingerprint, &ask.key));
+    }
     world.reschedule(fingerprint, now);
     world.offer(fingerprint, now.wall);
     world.changed.insert(fingerprint);

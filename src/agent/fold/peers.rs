@@ -1,18 +1,17 @@
 //! What the HAProxies said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{after_change, join};
+use crate::agent::native::{Holds, Native};
 use crate::agent::peer::{Refused, Served};
-use crate::agent::world::{Leaf, World};
+use crate::agent::world::World;
 use crate::certificate::Fingerprint;
 use crate::clock::Moment;
-use crate::haproxy::{
-    CertIdKey, Entry, HaproxyError, InstallError, LoadedCertificate, LoadedStatus, Process, Stapling, Survey,
-};
+use crate::haproxy::{CertIdKey, Entry, HaproxyError, InstallError, LoadedStatus, Process, Stapling, Survey};
 use crate::metrics::Counters;
 use crate::ocsp::Staple;
 use crate::status::Trouble;
@@ -74,9 +73,22 @@ fn haproxy_trouble(error: &HaproxyError) -> Trouble {
     Trouble { kind: error.kind(), detail: error.to_string(), remedy: error.remedy().to_owned() }
 }
 
-pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, HaproxyError>, now: Moment) {
+pub(super) fn surveyed(
+    world: &mut World,
+    index: usize,
+    outcome: Result<Survey, HaproxyError>,
+    aborted: Option<String>,
+    now: Moment,
+) {
     let Some(peer) = world.peers.get_mut(index) else { return };
     peer.running = false;
+    if let Some(certificate) = aborted {
+        tracing::warn!(
+            haproxy = peer.label(),
+            certificate,
+            "a transaction that this program opened and left when it was killed is aborted; its staple is installed anew"
+        );
+    }
     match outcome {
         Ok(survey) => {
             peer.surveyed = true;
@@ -87,7 +99,7 @@ pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, 
                 });
             }
             let known: BTreeSet<Fingerprint> = peer.by_fingerprint.keys().copied().collect();
-            peer.native = natively_updated(&survey, &world.leaves);
+            peer.updates = survey.native_updates;
             let changed: BTreeSet<String> = survey
                 .loaded
                 .iter()
@@ -102,6 +114,7 @@ pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, 
                 peer.read_back_again = now.monotonic.after(world.settings.refresh_interval);
                 peer.reread = peer.served.keys().cloned().collect();
                 peer.idle.clear();
+                peer.native.values_mut().for_each(Native::read_again);
             }
             // Somebody may have replaced a certificate at run time: what HAProxy served for it went with it.
             let entries: Option<BTreeSet<&CertIdKey>> =
@@ -127,18 +140,15 @@ pub(super) fn surveyed(world: &mut World, index: usize, outcome: Result<Survey, 
     join(world, now);
 }
 
-/// The names whose responses HAProxy fetches by itself.
-fn natively_updated(survey: &Survey, leaves: &BTreeMap<Fingerprint, Leaf>) -> BTreeSet<String> {
-    if survey.native_updates.is_empty() {
-        return BTreeSet::new();
+/// What HAProxy holds where it updates by itself.
+pub(super) fn watched(world: &mut World, index: usize, read: Vec<(String, Option<Holds>)>) {
+    let Some(peer) = world.peers.get_mut(index) else { return };
+    peer.running = false;
+    for (name, held) in read {
+        if let Some(native) = peer.native.get_mut(&name) {
+            native.read(held);
+        }
     }
-    let key = |loaded: &LoadedCertificate| Some(&leaves.get(&loaded.fingerprint?)?.ask.as_ref()?.key);
-    survey
-        .loaded
-        .iter()
-        .filter(|loaded| survey.is_updated_natively(&loaded.name, key(loaded)))
-        .map(|loaded| loaded.name.clone())
-        .collect()
 }
 
 pub(super) fn installed(
