@@ -102,6 +102,13 @@ pub(crate) fn open_transaction(site: &Site) -> Option<String> {
     Some(name.split(": ").next().unwrap_or(name).to_owned())
 }
 
+/// Ends whatever transaction is open, as a person would who knows that nobody needs it.
+pub(crate) fn abort_whatever_is_open(site: &Site) {
+    if let Some(name) = open_transaction(site) {
+        ask(site, &format!("abort ssl cert {name}"));
+    }
+}
+
 /// What HAProxy shows of the open transaction.
 fn content_of(site: &Site, name: &str) -> String {
     ask(site, &format!("show ssl cert *{name}"))
