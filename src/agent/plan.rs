@@ -9,7 +9,7 @@ use super::world::{DiskTask, Errand, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;
-use crate::haproxy::{self, CertIdKey, Entry, Process, Stapling};
+use crate::haproxy::{self, CertIdKey, Entry, LoadedCertificate, Process, Stapling};
 use crate::ocsp::Staple;
 use crate::settings::{OcspFiles, OnRevoked};
 
@@ -235,6 +235,14 @@ fn plan_peers(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
     }
 }
 
+/// Whether a push is enough. HAProxy before 2.5 does not say which of several names of one certificate is stapled, and
+/// takes a push for all of them if one is: until we switched it on in this process, a name counts as off.
+fn stapling(peer: &Peer, loaded: &LoadedCertificate) -> Stapling {
+    let is_mute = peer.process.as_ref().is_some_and(|process| !process.version.lists_entries());
+    let shares = loaded.fingerprint.is_some_and(|fingerprint| peer.names(fingerprint).len() > 1);
+    if is_mute && shares && !peer.served.contains_key(&loaded.name) { Stapling::Off } else { loaded.stapling }
+}
+
 fn items(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>, on_revoked: OnRevoked, now: Moment) -> Vec<Item> {
     peer.pending
         .iter()
@@ -244,7 +252,7 @@ fn items(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>, on_revoked: OnRevoke
             let leaf = leaves.get(&loaded.fingerprint?)?;
             Some(Item {
                 name: name.clone(),
-                stapling: loaded.stapling,
+                stapling: stapling(peer, loaded),
                 leaf: leaf.certificate.clone(),
                 issuer: leaf.issuer.clone()?,
                 chained: leaf.is_chained(),

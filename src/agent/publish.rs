@@ -116,6 +116,7 @@ impl World {
         let unmatched = peer
             .loaded
             .values()
+            .filter(|loaded| peer.is_served(&loaded.name))
             .filter(|loaded| loaded.fingerprint.is_none_or(|each| !self.leaves.contains_key(&each)))
             .filter(|loaded| !unread.contains(&loaded.name))
             .map(|loaded| loaded.name.clone())
@@ -233,7 +234,14 @@ impl World {
         }
         if everywhere {
             let until = served.iter().map(|served| served.next_update).min().unwrap_or(now.wall);
-            return match why().filter(|_| leaf.progress.failures() > 0) {
+            let refused = row.loaded_at.iter().find_map(|peer| Some((peer, peer.refused.get(name)?)));
+            let why = match refused {
+                Some((peer, refused)) => {
+                    Some(format!("{} did not take the next staple: {}", peer.label(), refused.trouble.detail))
+                }
+                None => why().filter(|_| leaf.progress.failures() > 0),
+            };
+            return match why {
                 Some(why) => (State::RefreshFailing, format!("served until {until}, but refreshes fail: {why}")),
                 None => (State::Stapled, format!("good until {until}")),
             };

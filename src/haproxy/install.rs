@@ -161,6 +161,9 @@ async fn write(
         return Err(InstallError::Expired { next_update: Some(staple.next_update) });
     }
     if !process.version.lists_entries() {
+        if one.stapling == Stapling::Off {
+            return enable(api, process, one).await;
+        }
         return match push(api, staple).await {
             Ok(()) => Ok(Step::Pushed),
             Err(InstallError::CertIdUnknown) => enable(api, process, one).await,

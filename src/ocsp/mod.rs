@@ -26,7 +26,7 @@ pub use loader::{Refusal, haproxy_refusals};
 pub use request::{CertId, Request, RequestError};
 pub use response::{CertStatus, ResponderId, Response, Signer};
 pub use signer::Unauthorized;
-pub use staple::{MAX_STAPLE_BYTES, Staple, Unloadable};
+pub use staple::{Staple, Unloadable};
 pub use verify::verify;
 
 /// How far two clocks may be apart: what HAProxy tolerates (`OCSP_MAX_RESPONSE_TIME_SKEW`), and how long before

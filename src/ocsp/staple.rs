@@ -6,10 +6,6 @@ use super::loader::refusals_of_basic;
 use super::{CertId, CertStatus, Refusal, Response, SKEW, Signer, hex};
 use crate::clock::{between, earlier};
 
-/// The largest response that every supported HAProxy takes: base64 of more does not fit `tune.bufsize`, and a `.ocsp`
-/// file is cut there as well.
-pub const MAX_STAPLE_BYTES: usize = 12_000;
-
 /// Why a verified response is of no use to HAProxy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -36,14 +32,6 @@ pub enum Unloadable {
         /// Why; never empty.
         refusals: Vec<Refusal>,
     },
-    /// It does not fit HAProxy's buffers.
-    #[error("its {size} bytes are more than the {limit} that HAProxy takes with its default tune.bufsize")]
-    TooLarge {
-        /// The response's size.
-        size: usize,
-        /// [`MAX_STAPLE_BYTES`].
-        limit: usize,
-    },
 }
 
 impl Unloadable {
@@ -54,7 +42,6 @@ impl Unloadable {
             Self::CertIdEncoding { .. } => "cert_id_encoding",
             Self::Expiring { .. } => "less_than_300s_left",
             Self::Refused { refusals } => refusals.first().map_or("refused", Refusal::kind),
-            Self::TooLarge { .. } => "too_large",
         }
     }
 }
@@ -66,7 +53,6 @@ impl Unloadable {
         match self {
             Self::Refused { .. } | Self::Expiring { .. } => "ask the CA; HAProxy keeps what it serves until then",
             Self::CertIdEncoding { .. } => "ask the CA to answer with the CertID it was asked for",
-            Self::TooLarge { .. } => "ask the CA for responses without needless certificates",
         }
     }
 }
@@ -99,10 +85,6 @@ impl Staple {
         }
         if between(now, next_update) <= SKEW {
             return Err(Unloadable::Expiring { now, next_update });
-        }
-        let size = response.der().len();
-        if size > MAX_STAPLE_BYTES {
-            return Err(Unloadable::TooLarge { size, limit: MAX_STAPLE_BYTES });
         }
         Ok(Self { response, next_update })
     }

@@ -761,21 +761,6 @@ fn a_response_of_another_type_or_of_none_is_refused() {
 // Staples.
 
 #[test]
-fn a_staple_has_a_size_limit() {
-    let world = &*WORLD;
-    let sized = |padding: usize| {
-        let mut draft = world.good();
-        draft.data.response_extensions = Some(vec![extension(false, &vec![0; padding])]);
-        draft
-    };
-    let overhead = sized(MAX_STAPLE_BYTES).sign().len() - MAX_STAPLE_BYTES;
-    // An ECDSA signature is a few bytes longer or shorter from one to the next.
-    assert!(world.staple(&sized(MAX_STAPLE_BYTES - overhead - 8)).is_ok());
-    let error = world.staple(&sized(MAX_STAPLE_BYTES)).unwrap_err();
-    assert!(matches!(error, Unloadable::TooLarge { size, limit: 12_000 } if size > 12_000), "{error:?}");
-}
-
-#[test]
 fn a_staple_ends_300_s_before_next_update_or_with_its_delegate() {
     let world = &*WORLD;
     let staple = world.staple(&world.good()).unwrap();

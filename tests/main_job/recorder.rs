@@ -43,7 +43,9 @@ impl Recorder {
 
     /// The commands that change something.
     pub(crate) fn writes(&self) -> Vec<String> {
-        let is_write = |command: &String| !command.starts_with("show ") && !command.starts_with('\n');
+        // A connection has its entry before it has said anything.
+        let is_write =
+            |command: &String| !command.is_empty() && !command.starts_with("show ") && !command.starts_with('\n');
         self.commands().into_iter().filter(is_write).collect()
     }
 }

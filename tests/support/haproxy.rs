@@ -104,6 +104,18 @@ impl Builder {
         self.dir.path()
     }
 
+    /// The program that would start.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The version that would start: `2.6.12-1+deb12u3`.
+    pub fn version(&self) -> String {
+        let words = run(Command::new(&self.binary).arg("-v"));
+        let words = String::from_utf8_lossy(&words.stdout).into_owned();
+        words.split_whitespace().nth(2).expect("-v names the version").to_owned()
+    }
+
     /// Starts it and waits until both its socket and its port answer.
     ///
     /// # Panics
