@@ -6,6 +6,10 @@ SHELL := bash
 # Debian's haproxy lives where the PATH of an ordinary user does not lead; cargo install puts its programs in the other.
 export PATH := $(PATH):/usr/sbin:/sbin:$(HOME)/.cargo/bin
 
+# Some tests mount, or act as other users. Who is not root runs them as root of a user namespace, where that can be had.
+namespace := unshare --user --map-root-user --map-auto --mount
+as_root = $(shell [ "$$(id -u)" -eq 0 ] || ! $(namespace) true 2>/dev/null || echo '$(namespace)')
+
 .PHONY: help
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,7 +55,7 @@ advisories: ## Dependencies: known vulnerabilities, from the RustSec database on
 
 .PHONY: test
 test: lint deny ## Everything: lint, deny, all tests against real HAProxy, OpenSSL and curl
-	cargo test --locked
+	$(as_root) cargo test --locked
 
 # HAPROXY_BINS=path:path takes binaries of your own instead.
 .PHONY: matrix
@@ -62,7 +66,7 @@ matrix: ## The Runtime API, the main job and all deployments on HAProxy 2.2, 2.6
 	HAPROXY_BINS="$$bins" cargo test --locked --test haproxy_live; \
 	for bin in $${bins//:/ }; do \
 		echo "HAPROXY_BIN=$$bin cargo test --test main_job --test deployments"; \
-		HAPROXY_BIN="$$bin" cargo test --locked --test main_job --test deployments; \
+		HAPROXY_BIN="$$bin" $(as_root) cargo test --locked --test main_job --test deployments; \
 	done
 
 # CHAOS_SEED=n plays the steps of that seed again, CHAOS_STEPS=n so many; HAPROXY_BINS as above.

@@ -24,7 +24,7 @@ pub fn binaries() -> Vec<OsString> {
     let listed =
         std::env::var_os("HAPROXY_BINS").map(|list| std::env::split_paths(&list).map(OsString::from).collect());
     let binaries: Vec<OsString> =
-        listed.unwrap_or_else(|| vec![std::env::var_os("HAPROXY_BIN").unwrap_or_else(|| "haproxy".into())]);
+        listed.unwrap_or_else(|| vec![std::env::var_os("HAPROXY_BIN").unwrap_or_else(installed)]);
     for binary in &binaries {
         let answer = Command::new(binary).arg("-v").output();
         assert!(
@@ -33,6 +33,12 @@ pub fn binaries() -> Vec<OsString> {
         );
     }
     binaries
+}
+
+/// Debian's lives where the PATH of an ordinary user does not lead.
+fn installed() -> OsString {
+    let runs = |name: &&str| Command::new(name).arg("-v").output().is_ok();
+    ["haproxy", "/usr/sbin/haproxy"].into_iter().find(runs).unwrap_or("haproxy").into()
 }
 
 /// A CA and a directory for what it issues.
