@@ -26,9 +26,9 @@ pub mod response;
 pub mod stapler;
 pub mod volume;
 
-use std::collections::HashSet;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::{Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -41,14 +41,19 @@ pub fn now() -> Timestamp {
     Timestamp::from_second(Timestamp::now().as_second()).unwrap()
 }
 
-/// A loopback port that was free a moment ago; never the same one twice in a process.
+/// Below what systems give out by themselves: no client's connection takes a port between our look and its use.
+const PORTS: Range<u32> = 10_200..32_000;
+
+/// A loopback port that was free a moment ago; never the same one twice in a process, and other processes start to look
+/// elsewhere.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
-    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(7919);
     loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a loopback port");
-        let port = listener.local_addr().expect("the port").port();
-        if given.get_or_insert_default().insert(port) {
+        let step = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let offset = start.wrapping_add(step) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(PORTS.start + offset).expect("a port");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
