@@ -107,7 +107,7 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
                 self.with_haproxy(peer, jobs, async move |api| {
                     let planned = items.iter().map(|item| (item.name.as_str(), StapleView::from(&item.staple)));
                     let journal = Journal::new(&address, &process, planned, clock.now().wall);
-                    let api = Journalled::new(api, store, journal, &process);
+                    let api = Journalled::new(api, store, journal, &process, clock);
                     let outcomes = install(&api, &process, &mut entries, items, &clock).await;
                     Done::Install { peer, entries, outcomes, journal: api.close().await }
                 });

@@ -21,6 +21,7 @@ pub(super) struct Journalled<H> {
     /// In HAProxy 2.2 a commit that fails leaves its transaction open, and aborting that one crashes HAProxy. So it must
     /// not be found by the next start.
     forget_at_commit: bool,
+    clock: Clock,
     state: Mutex<State>,
 }
 
@@ -31,9 +32,9 @@ struct State {
 }
 
 impl<H: RuntimeApi> Journalled<H> {
-    pub(super) fn new(api: Arc<H>, store: Arc<Store>, journal: Journal, process: &Process) -> Self {
+    pub(super) fn new(api: Arc<H>, store: Arc<Store>, journal: Journal, process: &Process, clock: Clock) -> Self {
         let forget_at_commit = !process.version.is_at_least(2, 4);
-        Self { api, store, journal, forget_at_commit, state: Mutex::default() }
+        Self { api, store, journal, forget_at_commit, clock, state: Mutex::default() }
     }
 
     /// Ends the batch: no transaction of it is open any more. Says whether it was written down; none if that was not
@@ -48,7 +49,12 @@ impl<H: RuntimeApi> Journalled<H> {
         if is_done(&self.state.lock().unwrap_or_else(PoisonError::into_inner)) {
             return;
         }
-        let (store, journal) = (self.store.clone(), self.journal.clone());
+        let (store, mut journal) = (self.store.clone(), self.journal.clone());
+        // HAProxy may have been reloaded since it was last looked at: the transaction will be open in the process that
+        // answers now.
+        if let Ok(process) = haproxy::look(&*self.api).await {
+            journal = journal.in_process(&process, self.clock.now().wall);
+        }
         let written = on_disk(&self.store, move || store.open_journal(journal)).await;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.written = Some(written.map(|open| state.open = Some(open)));
@@ -146,5 +152,45 @@ async fn on_disk<T: Send + 'static>(
         Ok(Ok(result)) => result,
         Ok(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Ok(Err(_)) | Err(_) => Err(store.no_answer()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::settings::OcspFiles;
+
+    /// A HAProxy that was reloaded a moment ago.
+    struct Reloaded;
+
+    fn process(pid: u32) -> Process {
+        Process::parse(&info(pid)).unwrap()
+    }
+
+    fn info(pid: u32) -> String {
+        format!("Version: 3.4.7\nPid: {pid}\nUptime_sec: 1\nStart_time_sec: 1799999900\n")
+    }
+
+    impl RuntimeApi for Reloaded {
+        async fn exchange(&self, command: &Command) -> Result<String, SocketError> {
+            let is_look = command.encode("") == "show info\n";
+            Ok(if is_look { info(8) } else { "Transaction created for certificate a.pem!\n\n".to_owned() })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_transaction_is_written_down_for_the_process_it_is_opened_in() {
+        let now: Timestamp = "2026-11-23T00:00:00Z".parse().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::new(directory.path().to_owned(), OcspFiles::Never));
+        let journal = Journal::new("/s", &process(7), [], now);
+        let api = Journalled::new(Arc::new(Reloaded), store.clone(), journal, &process(7), Clock::anchored(now));
+        api.exchange(&Command::set_certificate_response("a.pem", &[1]).unwrap()).await.unwrap();
+        // Killed.
+        drop(api);
+        let left = store.left_journal("/s").unwrap().unwrap();
+        assert!(left.journal().is_about(&process(8), now) && !left.journal().is_about(&process(7), now));
     }
 }

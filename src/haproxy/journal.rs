@@ -51,6 +51,12 @@ impl Journal {
         }
     }
 
+    /// The same for another process behind the same socket.
+    #[must_use]
+    pub fn in_process(self, process: &Process, now: Timestamp) -> Self {
+        Self { pid: process.pid, start_time: process.start_time, started_about: started_about(process, now), ..self }
+    }
+
     /// The address of the socket it is about.
     #[must_use]
     pub fn haproxy(&self) -> &str {
@@ -109,6 +115,14 @@ mod tests {
         assert!(!journal.is_about(&Process { pid: 8, ..later.clone() }, at(300)));
         assert!(!journal.is_about(&Process { start_time: Some(1_799_999_999), ..later.clone() }, at(300)));
         assert!(!journal.is_about(&Process { start_time: None, ..later }, at(300)));
+    }
+
+    #[test]
+    fn it_can_be_about_another_process() {
+        let then = process("Version: 2.6.12\nStart_time_sec: 1799999900");
+        let reloaded = Process { pid: 8, start_time: Some(1_800_000_000), ..then.clone() };
+        let journal = Journal::new("/s", &then, [], at(0)).in_process(&reloaded, at(1));
+        assert!(journal.is_about(&reloaded, at(2)) && !journal.is_about(&then, at(2)));
     }
 
     #[test]
