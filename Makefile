@@ -59,14 +59,14 @@ test: lint deny ## Everything: lint, deny, all tests against real HAProxy, OpenS
 
 # HAPROXY_BINS=path:path takes binaries of your own instead.
 .PHONY: matrix
-matrix: ## The Runtime API, the main job and ocsp-update on HAProxy 2.2, 2.6, 2.8, 3.0, 3.2 and 3.4
+matrix: ## The Runtime API, the main job, all deployments and ocsp-update on HAProxy 2.2 to 3.4
 	@scripts/setup test
 	@bins="$${HAPROXY_BINS:-$$(scripts/haproxy-versions)}"; \
 	echo "HAPROXY_BINS=$$bins cargo test --test haproxy_live"; \
 	HAPROXY_BINS="$$bins" cargo test --locked --test haproxy_live; \
 	for bin in $${bins//:/ }; do \
-		echo "HAPROXY_BIN=$$bin cargo test --test main_job"; \
-		HAPROXY_BIN="$$bin" $(as_root) cargo test --locked --test main_job; \
+		echo "HAPROXY_BIN=$$bin cargo test --test main_job --test deployments"; \
+		HAPROXY_BIN="$$bin" $(as_root) cargo test --locked --test main_job --test deployments; \
 		echo "HAPROXY_BIN=$$bin cargo test --test native_update -- --include-ignored"; \
 		HAPROXY_BIN="$$bin" $(as_root) cargo test --locked --test native_update -- --include-ignored; \
 	done

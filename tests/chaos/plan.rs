@@ -57,8 +57,9 @@ pub(crate) enum Step {
     Authority { mood: Mood, lasting: Duration },
     /// The program is ended with SIGKILL, or with SIGTERM, and starts again.
     Stapler { kill: bool, away: Duration },
-    /// HAProxy reloads, which keeps the program busy, and in the middle of that the program is killed.
-    KillWhileBusy { after: Duration },
+    /// HAProxy reloads, which keeps the program busy, and the program is killed as soon as a transaction of its own is
+    /// seen.
+    KillWhileBusy { away: Duration },
     /// All `.ocsp` files are gone.
     LoseOcspFiles,
     /// The state directory is gone.
@@ -133,7 +134,7 @@ fn step(dice: &mut Dice) -> Step {
         // What lasts 15 s at most is made good again within 30 s.
         67..75 => Step::Authority { mood: dice.pick(&MOODS), lasting: dice.at_most(15_000) },
         75..79 => Step::Stapler { kill: true, away: dice.at_most(1000) },
-        79..82 => Step::KillWhileBusy { after: dice.at_most(1200) },
+        79..82 => Step::KillWhileBusy { away: dice.at_most(1000) },
         82..86 => Step::Stapler { kill: false, away: dice.at_most(1000) },
         86..90 => Step::LoseOcspFiles,
         90..92 => Step::LoseState,

@@ -58,3 +58,21 @@ fn a_path_tcp_and_a_master_beside_two_that_are_dead() {
     wait_for_passes(&mut stapler, 1);
     assert_eq!(authority.responder.total_requests(), 3, "nobody asked a CA again");
 }
+
+#[test]
+fn every_stats_socket_line_of_the_readme_is_one_that_haproxy_takes() {
+    let readme = include_str!("../../README.md");
+    let lines: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("    stats socket ")).collect();
+    assert!(lines.len() >= 5, "{lines:?}");
+    let haproxy = Haproxy::builder().file("site.pem", Identity::root("Site").chainless_pem()).start();
+    let config = std::fs::read_to_string(haproxy.config_file()).unwrap();
+    for line in lines {
+        std::fs::write(
+            haproxy.config_file(),
+            config.replacen("global", &format!("global\n    stats socket {line}"), 1),
+        )
+        .unwrap();
+        let (fine, words) = haproxy.check();
+        assert!(fine && line.contains("level admin"), "{line}: {words}");
+    }
+}
