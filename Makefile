@@ -76,7 +76,7 @@ matrix: ## The Runtime API, the main job, all deployments and ocsp-update on HAP
 chaos: ## 200 random reloads, crashes, rotations and transactions on HAProxy 2.6 and 3.4
 	@scripts/setup test
 	@bins="$${HAPROXY_BINS:-$$(scripts/haproxy-versions "$${XDG_CACHE_HOME:-$$HOME/.cache}/haproxy-stapler" 2.6 3.4)}"; \
-	export CHAOS_STEPS="$${CHAOS_STEPS:-200}"; \
+	export CHAOS_STEPS="$${CHAOS_STEPS:-200}" CHAOS_SEED="$${CHAOS_SEED:-$$RANDOM}"; \
 	for bin in $${bins//:/ }; do \
 		echo "HAPROXY_BIN=$$bin CHAOS_STEPS=$$CHAOS_STEPS cargo test --test chaos"; \
 		HAPROXY_BIN="$$bin" cargo test --locked --test chaos -- --nocapture; \
