@@ -6,13 +6,11 @@ use jiff::Timestamp;
 
 use crate::clock::later;
 use crate::haproxy::{LastUpdate, NativeUpdate};
-use crate::ocsp::Staple;
+use crate::ocsp::{SKEW, Staple};
 use crate::status::{OcspStatus, ServedStatus, State, Trouble};
 
 /// HAProxy fetches its first responses one after the other. Nothing is said meanwhile.
 const FIRST_UPDATES: Duration = Duration::from_secs(60);
-/// HAProxy stops stapling this long before nextUpdate.
-const SKEW: Duration = Duration::from_secs(300);
 
 const HAND_OVER: &str = "set 'ocsp-update off' to hand it over";
 const LOOK: &str = "see what HAProxy's log says after <OCSP-UPDATE>, and whether HAProxy reaches the responder; \

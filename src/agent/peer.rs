@@ -190,6 +190,12 @@ impl Peer {
         }
     }
 
+    /// A name has what it can have: there is nothing to install or to try again.
+    pub(super) fn settle(&mut self, name: &str) {
+        self.refused.remove(name);
+        self.pending.remove(name);
+    }
+
     /// A new process knows nothing of what the old one was told.
     pub(super) fn forget_what_was_served(&mut self) {
         self.served.clear();

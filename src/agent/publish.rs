@@ -302,8 +302,7 @@ impl World {
         }
         // Another HAProxy's silence is not to blame while this one is on its way.
         let on_its_way = row.loaded_at.iter().any(|peer| peer.up == Some(true) && peer.pending.contains(name));
-        let unheard = |peer: &Peer| peer.up != Some(false) && !peer.surveyed && peer.trouble.is_none();
-        if on_its_way || self.peers.iter().any(unheard) {
+        if on_its_way || self.awaits_haproxy() {
             return (State::Pending, "a verified staple is held and waits for HAProxy".to_owned());
         }
         if let Some(trouble) = self.peers.iter().find_map(|peer| peer.trouble.as_ref().filter(|_| !peer.surveyed)) {

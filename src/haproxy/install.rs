@@ -1,7 +1,5 @@
 //! Bringing a verified staple into HAProxy, and making sure that it is there.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 
 use super::command::{Command, DEFAULT_BUFFER, response_limit};
@@ -12,10 +10,8 @@ use super::refusal::{InstallError, excerpt};
 use super::session::{self, HaproxyError};
 use super::socket::RuntimeApi;
 use crate::certificate::Certificate;
-
-/// HAProxy stops stapling this long before `nextUpdate` (`OCSP_MAX_RESPONSE_TIME_SKEW`). A response that is closer to
-/// its end would replace the one before it and never be served.
-const SKEW: Duration = Duration::from_secs(300);
+use crate::clock::between;
+use crate::ocsp::SKEW;
 
 /// One staple for one certificate of one HAProxy.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +153,8 @@ async fn write(
             return Err(InstallError::TooLarge { bytes, limit });
         }
     }
-    if crate::clock::between(now, staple.next_update) <= SKEW {
+    // It would replace the one before it and never be served.
+    if between(now, staple.next_update) <= SKEW {
         return Err(InstallError::Expired { next_update: Some(staple.next_update) });
     }
     if !process.version.lists_entries() {

@@ -174,26 +174,22 @@ pub(super) fn installed(
                 if let Some(loaded) = peer.loaded.get_mut(&name).filter(|_| enabled) {
                     loaded.stapling = Stapling::On;
                 }
-                peer.refused.remove(&name);
-                peer.pending.remove(&name);
+                peer.settle(&name);
                 peer.served.insert(name, Served::Ours(staple));
             }
             Installed::Adopt(staple) => {
-                peer.refused.remove(&name);
-                peer.pending.remove(&name);
+                peer.settle(&name);
                 let fingerprint = peer.loaded.get(&name).and_then(|loaded| loaded.fingerprint);
                 adopted.extend(fingerprint.map(|fingerprint| (fingerprint, staple.clone())));
                 peer.served.insert(name, Served::Ours(staple));
             }
             Installed::Newer { this_update, next_update } => {
-                peer.refused.remove(&name);
-                peer.pending.remove(&name);
+                peer.settle(&name);
                 peer.served.insert(name, Served::Newer { this_update, next_update });
             }
             // A server's certificate, or one that nothing uses: HAProxy keeps no staple for it, and that is no fault.
             Installed::Refused(InstallError::NoEntry | InstallError::NotReferenced) => {
-                peer.refused.remove(&name);
-                peer.pending.remove(&name);
+                peer.settle(&name);
                 peer.idle.insert(name);
             }
             Installed::Refused(error) => {
