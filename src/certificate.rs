@@ -5,16 +5,20 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use der::Decode;
 use der::asn1::ObjectIdentifier;
 use jiff::Timestamp;
+use openssl::error::ErrorStack;
 use openssl::nid::Nid;
-use openssl::x509::{X509, X509NameRef, X509Ref, X509VerifyResult};
+use openssl::x509::{X509, X509NameRef, X509VerifyResult};
+use serde::Serialize;
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{AuthorityInfoAccessSyntax, BasicConstraints};
+
+use crate::tlv::certificate_parts;
 
 /// id-pe-tlsfeature, RFC 7633 section 4.
 const TLS_FEATURE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.24");
@@ -28,7 +32,7 @@ const ID_AD_OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7
 const ID_AD_CA_ISSUERS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.2");
 
 /// Why bytes are not a certificate this program can work with.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("not a usable X.509 certificate: {reason}")]
 pub struct CertificateError {
     reason: String,
@@ -112,8 +116,10 @@ impl fmt::Debug for SerialNumber {
 pub struct Certificate(Arc<Parsed>);
 
 struct Parsed {
-    der: Vec<u8>,
-    x509: X509,
+    der: Box<[u8]>,
+    /// Kept of a CA, which is asked again and again. Of the others, as long as there are questions to be expected: it
+    /// has ten times the size of the bytes.
+    x509: Mutex<Option<X509>>,
     fingerprint: Fingerprint,
     subject: String,
     issuer: String,
@@ -180,8 +186,8 @@ impl Certificate {
             ca_issuers: uris(ID_AD_CA_ISSUERS),
             must_staple,
             is_ca,
-            x509,
-            der: der.to_vec(),
+            x509: Mutex::new(Some(x509)),
+            der: der.into(),
         })))
     }
 
@@ -192,9 +198,28 @@ impl Certificate {
     }
 
     /// OpenSSL's view of the certificate.
+    ///
+    /// # Errors
+    /// When OpenSSL is out of memory: it took these bytes before.
+    pub fn x509(&self) -> Result<X509, ErrorStack> {
+        let kept = self.0.x509.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kept.map_or_else(|| X509::from_der(&self.0.der), Ok)
+    }
+
+    /// No more questions to OpenSSL are to be expected, unless it is a CA: it will be made anew for those that come.
+    pub fn settle(&self) {
+        if !self.is_ca() {
+            *self.0.x509.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    /// Whether `issuer` has the name that this certificate has for its issuer (RFC 5280 section 7.1).
     #[must_use]
-    pub fn x509(&self) -> &X509Ref {
-        &self.0.x509
+    pub fn names_as_issuer(&self, issuer: &Self) -> bool {
+        let (own, theirs) = (certificate_parts(&self.0.der), certificate_parts(&issuer.0.der));
+        // Nearly always they are spelt the same. OpenSSL knows what else counts as the same.
+        own.zip(theirs).is_some_and(|(own, theirs)| own.issuer == theirs.subject)
+            || self.with(issuer, |own, issuer| Ok(own.issuer_name().try_cmp(issuer.subject_name())?.is_eq()))
     }
 
     /// SHA-1 of the DER.
@@ -261,15 +286,37 @@ impl Certificate {
     /// `X509_check_issued`, which is what HAProxy asks) and the signature verifies.
     #[must_use]
     pub fn is_signed_by(&self, candidate: &Self) -> bool {
-        self.looks_issued_by(candidate)
-            && candidate.x509().public_key().is_ok_and(|key| self.x509().verify(&key).unwrap_or(false))
+        let verifies =
+            |own: &X509, candidate: &X509| Ok(is_issued_by(own, candidate) && own.verify(&*candidate.public_key()?)?);
+        self.with(candidate, verifies)
     }
 
     /// Only `X509_check_issued`, without the signature: how HAProxy picks an issuer from a chain.
     #[must_use]
     pub fn looks_issued_by(&self, candidate: &Self) -> bool {
-        candidate.x509().issued(self.x509()) == X509VerifyResult::OK
+        self.with(candidate, |own, candidate| Ok(is_issued_by(own, candidate)))
     }
+
+    /// Whether both certificates have the same public key.
+    #[must_use]
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        self == other || self.with(other, |own, other| Ok(own.public_key()?.public_eq(&*other.public_key()?)))
+    }
+
+    /// A question about two certificates; an error of OpenSSL's is a no.
+    fn with(&self, other: &Self, question: impl FnOnce(&X509, &X509) -> Result<bool, ErrorStack>) -> bool {
+        let answer = self.x509().and_then(|own| question(&own, &other.x509()?));
+        answer.unwrap_or(false)
+    }
+
+    /// Whether somebody else holds it, too.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+fn is_issued_by(certificate: &X509, candidate: &X509) -> bool {
+    candidate.issued(certificate) == X509VerifyResult::OK
 }
 
 impl PartialEq for Certificate {
@@ -291,7 +338,8 @@ impl fmt::Debug for Certificate {
 }
 
 /// Where an issuer certificate was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum IssuerSource {
     /// In the PEM file, after the leaf: HAProxy finds it by itself.
     Chain,
@@ -352,7 +400,7 @@ fn distinguished_name(name: &X509NameRef) -> String {
 }
 
 /// The first reason in OpenSSL's error stack: the later ones only say which part of it was told.
-pub(crate) fn openssl_reason(stack: &openssl::error::ErrorStack) -> String {
+pub(crate) fn openssl_reason(stack: &ErrorStack) -> String {
     stack.errors().iter().find_map(|error| error.reason()).unwrap_or("refused without a reason").to_owned()
 }
 

@@ -4,6 +4,8 @@
 //! the monotonic one. A [`Moment`] carries both readings side by side and their types do not mix, so that a stepped
 //! wall clock can neither silence a retry nor start a storm of them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -43,15 +45,19 @@ impl Monotonic {
 }
 
 /// Where the wall time comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Wall {
     System,
-    /// Follows tokio's (pausable) time from a fixed instant, so that a test owns both clocks.
-    Anchored(Timestamp),
+    /// Follows tokio's (pausable) time from a fixed instant, so that a test owns both clocks, and is ahead of that by so
+    /// many milliseconds.
+    Anchored {
+        at: Timestamp,
+        ahead: Arc<AtomicI64>,
+    },
 }
 
-/// Reads both clocks.
-#[derive(Clone, Copy, Debug)]
+/// Reads both clocks. Clones read the same ones.
+#[derive(Clone, Debug)]
 pub struct Clock {
     wall: Wall,
     origin: Instant,
@@ -67,16 +73,26 @@ impl Clock {
     /// A wall clock that stood at `at` when this was called and follows tokio's time, which a test may pause.
     #[must_use]
     pub fn anchored(at: Timestamp) -> Self {
-        Self { wall: Wall::Anchored(at), origin: tokio_now() }
+        Self::steered(at, Arc::default())
+    }
+
+    /// The same, and `ahead` of it by so many milliseconds, which a test may change at any time: an administrator, NTP
+    /// and a suspended machine step wall clocks.
+    #[must_use]
+    pub fn steered(at: Timestamp, ahead: Arc<AtomicI64>) -> Self {
+        Self { wall: Wall::Anchored { at, ahead }, origin: tokio_now() }
     }
 
     /// Both readings, now.
     #[must_use]
     pub fn now(&self) -> Moment {
         let elapsed = tokio_now().duration_since(self.origin);
-        let wall = match self.wall {
+        let wall = match &self.wall {
             Wall::System => system_now(),
-            Wall::Anchored(at) => later(at, elapsed),
+            Wall::Anchored { at, ahead } => {
+                let ahead = SignedDuration::from_millis(ahead.load(Ordering::Relaxed));
+                later(*at, elapsed).saturating_add(ahead).unwrap_or(Timestamp::MAX)
+            }
         };
         Moment { wall, monotonic: Monotonic(elapsed) }
     }
@@ -132,6 +148,17 @@ mod tests {
         let after = clock.now();
         assert_eq!(after.wall, "2026-11-23T01:00:00Z".parse().unwrap());
         assert_eq!(after.monotonic.since(before.monotonic), Duration::from_secs(3600));
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_step_of_the_wall_clock_leaves_the_monotonic_one_alone() {
+        let start: Timestamp = "2026-11-23T00:00:00Z".parse().unwrap();
+        let ahead = Arc::new(AtomicI64::new(0));
+        let clock = Clock::steered(start, ahead.clone());
+        let before = clock.now();
+        ahead.store(-3_600_000, Ordering::Relaxed);
+        assert_eq!(clock.now().wall, "2026-11-22T23:00:00Z".parse().unwrap());
+        assert_eq!(clock.now().monotonic, before.monotonic);
     }
 
     #[test]

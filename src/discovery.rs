@@ -5,6 +5,7 @@
 
 mod companions;
 mod file;
+mod reading;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -13,10 +14,12 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use self::companions::Companions;
-pub use self::file::{Content, FileError};
+pub use self::file::{Content, FileError, IssuerForHaproxy};
 use self::file::{LARGEST_CERTIFICATE_FILE, LARGEST_CRT_LIST, Stamp};
+use self::reading::{Reading, Seen, read_ahead};
 use crate::crt_list::{CrtList, Refusal};
-use crate::pem::{Bundle, PemError};
+use crate::listings::Listings;
+use crate::pem::Pool;
 use crate::settings::PathMap;
 
 /// What HAProxy does not take for a certificate in a directory.
@@ -59,14 +62,11 @@ pub struct Problem {
 #[non_exhaustive]
 pub enum ProblemError {
     /// Nothing is there.
-    #[error("STAPLER_CERTS names it, but there is no such file or directory; mount it, or name another place")]
+    #[error("STAPLER_CERTS names it, but there is no such file or directory")]
     Missing,
     /// It could not be read.
-    #[error("STAPLER_CERTS names it, but it cannot be read: {reason}")]
-    Unreadable {
-        /// Why, and what to do.
-        reason: String,
-    },
+    #[error("STAPLER_CERTS names it, but it cannot be read: {0}")]
+    Unreadable(FileError),
     /// A directory or a crt-list without a single certificate.
     #[error("STAPLER_CERTS names it, but there is no certificate in it")]
     Empty,
@@ -84,9 +84,20 @@ impl ProblemError {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Missing => "missing",
-            Self::Unreadable { .. } => "unreadable",
+            Self::Unreadable(_) => "unreadable",
             Self::Empty => "empty",
             Self::CrtList { .. } => "crt_list",
+        }
+    }
+
+    /// What to do about it. It is looked at again at every scan.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::Missing => "mount it, or name another place",
+            Self::Unreadable(error) => error.remedy(),
+            Self::Empty => "put certificates there, or take it out of STAPLER_CERTS",
+            Self::CrtList { .. } => "mend the line before HAProxy is reloaded",
         }
     }
 }
@@ -102,14 +113,15 @@ impl From<&Refusal> for ProblemError {
 pub struct Scanner {
     roots: Vec<PathBuf>,
     path_map: PathMap,
-    seen: HashMap<PathBuf, Seen>,
+    seen: HashMap<PathBuf, Box<Seen>>,
+    chains: Pool,
 }
 
 impl Scanner {
     /// Will look at `roots`: certificate files, directories and crt-lists.
     #[must_use]
     pub fn new(roots: Vec<PathBuf>, path_map: PathMap) -> Self {
-        Self { roots, path_map, seen: HashMap::new() }
+        Self { roots, path_map, seen: HashMap::new(), chains: Pool::default() }
     }
 
     /// Looks at everything once. `also` are the places of certificates that HAProxy says it has loaded; those that
@@ -118,8 +130,11 @@ impl Scanner {
         let before = std::mem::take(&mut self.seen);
         let mut pass = Pass {
             path_map: &self.path_map,
+            chains: &self.chains,
+            listings: Listings::default(),
             before,
             seen: HashMap::new(),
+            ahead: HashMap::new(),
             files: BTreeMap::new(),
             problems: Vec::new(),
             also,
@@ -134,8 +149,17 @@ impl Scanner {
                 pass.named(path);
             }
         }
+        // What was found that way, or in a crt-list that has changed, stays in view.
+        let known =
+            pass.before.iter().filter(|(_, seen)| !matches!(seen.reading, Reading::Text(_) | Reading::OtherPem));
+        for path in known.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
+            if pass.listings.has(&path) {
+                pass.named(path);
+            }
+        }
         let Pass { seen, files, mut problems, .. } = pass;
         self.seen = seen;
+        self.chains.tidy();
         problems.sort();
         problems.dedup();
         let files = files.into_iter().map(|(path, content)| CertificateFile { path, content }).collect();
@@ -143,32 +167,15 @@ impl Scanner {
     }
 }
 
-/// What was read from a file, whoever named it.
-#[derive(Clone, Debug)]
-enum Reading {
-    Certificate(Arc<Content>),
-    /// PEM, but keys or parameters only.
-    OtherPem,
-    /// Text without any PEM: a crt-list, if it was named as one.
-    Text(Arc<CrtList>),
-    Broken(FileError),
-}
-
-#[derive(Debug)]
-struct Seen {
-    stamp: Stamp,
-    holds_key: bool,
-    companions: Companions,
-    /// `None` if there is no `.issuer` file.
-    issuer_stamp: Option<Stamp>,
-    reading: Reading,
-}
-
 /// One scan in progress.
 struct Pass<'a> {
     path_map: &'a PathMap,
-    before: HashMap<PathBuf, Seen>,
-    seen: HashMap<PathBuf, Seen>,
+    chains: &'a Pool,
+    listings: Listings,
+    before: HashMap<PathBuf, Box<Seen>>,
+    seen: HashMap<PathBuf, Box<Seen>>,
+    /// Read before their turn.
+    ahead: HashMap<PathBuf, Box<Seen>>,
     files: BTreeMap<PathBuf, Result<Arc<Content>, FileError>>,
     problems: Vec<Problem>,
     also: &'a [PathBuf],
@@ -186,7 +193,7 @@ impl Pass<'_> {
                 bundle.into_iter().for_each(|path| self.named(path));
                 return Ok(());
             }
-            Err(error) => return Err(unreadable(&error)),
+            Err(error) => return Err(ProblemError::Unreadable(error)),
         };
         if metadata.is_dir() {
             return self.directory(root);
@@ -202,7 +209,7 @@ impl Pass<'_> {
                 Ok(())
             }
             Ok(Reading::OtherPem) => Err(ProblemError::Empty),
-            Ok(Reading::Broken(error)) | Err(error) => Err(unreadable(&error)),
+            Ok(Reading::Broken(error)) | Err(error) => Err(ProblemError::Unreadable(error)),
         }
     }
 
@@ -211,10 +218,13 @@ impl Pass<'_> {
     fn directory(&mut self, directory: &Path) -> Result<(), ProblemError> {
         let names: io::Result<Vec<OsString>> =
             fs::read_dir(directory).and_then(|entries| entries.map(|entry| entry.map(|e| e.file_name())).collect());
-        let names = names.map_err(|error| unreadable(&error.into()))?;
+        let names = names.map_err(|error| ProblemError::Unreadable(error.into()))?;
+        let named = names.iter().filter(|name| may_be_a_certificate(name));
+        let paths: Vec<PathBuf> = named.map(|name| directory.join(name)).collect();
+        let new = paths.iter().filter(|path| !self.before.contains_key(*path) && !self.seen.contains_key(*path));
+        self.ahead = read_ahead(&new.collect::<Vec<_>>(), self.chains);
         let mut is_empty = true;
-        for name in names.iter().filter(|name| may_be_a_certificate(name)) {
-            let path = directory.join(name);
+        for path in paths {
             let content = match self.read(&path, LARGEST_CERTIFICATE_FILE) {
                 Ok(Reading::Certificate(content)) => Ok(content),
                 Ok(Reading::Text(list)) if is_named_like_a_certificate(&path) => Err(no_certificate(&list)),
@@ -277,52 +287,18 @@ impl Pass<'_> {
         }
         let stamp = Stamp::of(&metadata);
         let before = self.before.remove(path);
-        if let Some(seen) = before.as_ref().filter(|seen| seen.stamp == stamp) {
-            let companions = Companions::of(path, seen.holds_key);
-            let issuer_stamp = stamp_of(&companions.path(path, "issuer"));
-            if seen.companions == companions && seen.issuer_stamp == issuer_stamp {
-                let reading = seen.reading.clone();
-                self.seen.extend(before.map(|seen| (path.to_owned(), seen)));
-                return Ok(reading);
+        let unchanged = before.as_ref().is_some_and(|seen| seen.is_current(path, stamp, &mut self.listings));
+        let seen = match (before, self.ahead.remove(path)) {
+            (Some(seen), _) if unchanged => seen,
+            (None, Some(seen)) if seen.stamp == stamp => seen,
+            (before, _) => {
+                let mut seen = Seen::read(path, &metadata, self.chains, &mut self.listings)?;
+                seen.reuse(before.map(|seen| seen.reading));
+                seen
             }
-        }
-        let (bytes, after) = file::read_whole(path, &metadata)?;
-        let holds_key = companions::holds_key(&bytes);
-        let companions = Companions::of(path, holds_key);
-        let issuer_path = companions.path(path, "issuer");
-        let issuer_stamp = stamp_of(&issuer_path);
-        let reading = match Bundle::from_pem(&bytes) {
-            Ok(bundle) => {
-                let (issuer_file, issuer_file_error) = match issuer_stamp.map(|_| file::read_issuer(&issuer_path)) {
-                    None | Some(Err(FileError::NotFound)) => (Vec::new(), None),
-                    Some(Ok(certificates)) => (certificates, None),
-                    Some(Err(error)) => (Vec::new(), Some(error)),
-                };
-                let ocsp_path = companions.path(path, "ocsp");
-                let content = Content { bundle, issuer_file, issuer_file_error, ocsp_path };
-                match before.map(|seen| seen.reading) {
-                    // Touched, or copied over itself.
-                    Some(Reading::Certificate(old)) if *old == content => Reading::Certificate(old),
-                    _ => Reading::Certificate(Arc::new(content)),
-                }
-            }
-            Err(PemError::NoCertificate { other_blocks: true }) => Reading::OtherPem,
-            Err(PemError::NoCertificate { other_blocks: false }) => match std::str::from_utf8(&bytes) {
-                Ok(text) if !text.contains('\0') && !is_encoded(text) => Reading::Text(Arc::new(CrtList::parse(text))),
-                _ => Reading::Broken(FileError::NoCertificate),
-            },
-            Err(error) => Reading::Broken(error.into()),
         };
-        // A file that changed under the reader's eyes is read again next time, and so is one whose `.issuer` failed for
-        // a reason that no stamp shows.
-        let is_settled = match &reading {
-            Reading::Certificate(content) => {
-                !matches!(content.issuer_file_error, Some(FileError::Permission | FileError::Io { .. }))
-            }
-            _ => true,
-        };
-        if after == stamp && is_settled {
-            let seen = Seen { stamp, holds_key, companions, issuer_stamp, reading: reading.clone() };
+        let reading = seen.reading.clone();
+        if seen.is_settled {
             self.seen.insert(path.to_owned(), seen);
         }
         Ok(reading)
@@ -332,22 +308,6 @@ impl Pass<'_> {
 /// Text that was to be a certificate.
 fn no_certificate(text: &CrtList) -> FileError {
     if *text == CrtList::default() { FileError::Empty } else { FileError::NoCertificate }
-}
-
-/// Whether text may be a key that lost its armour. Taken for a crt-list, each of its lines would be told as the name of
-/// a certificate that is not there (promise 8).
-fn is_encoded(text: &str) -> bool {
-    const SHORTEST: usize = 40;
-    let is_base64 = |line: &str| line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
-    text.contains("PRIVATE KEY")
-        || text
-            .lines()
-            .map(str::trim)
-            .any(|line| line.len() >= SHORTEST && !line.starts_with(['/', '.', '@']) && is_base64(line))
-}
-
-fn unreadable(error: &FileError) -> ProblemError {
-    ProblemError::Unreadable { reason: error.to_string() }
 }
 
 /// `path`, or the bundle that it is the base name of, or nothing.
@@ -376,10 +336,6 @@ fn is_named_like_a_certificate(path: &Path) -> bool {
 
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|extension| extensions.iter().any(|one| extension == *one))
-}
-
-fn stamp_of(path: &Path) -> Option<Stamp> {
-    fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata))
 }
 
 #[cfg(test)]

@@ -1,20 +1,25 @@
 //! Getting one certificate's OCSP response: every responder in order, GET then POST, each answer verified on arrival.
 //!
-//! The whole errand has one deadline and a number of requests it may send; a responder that hangs costs its share of the
-//! deadline, not the next responder's.
+//! The whole errand has one deadline and a number of requests it may send, redirects included; a responder that hangs or
+//! leads around costs its share of them, not the next responder's.
+
+mod issuer;
+mod pursuit;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use openssl::base64;
 
-use crate::ca_issuers;
-use crate::certificate::{Certificate, Issuer, IssuerSource};
+pub use self::issuer::{IssuerErrand, IssuerError, IssuerReport, issuer};
+use self::pursuit::{Bounds, Found, pursue};
+use crate::certificate::Certificate;
 use crate::clock::{Clock, Monotonic};
-use crate::ocsp::{self, Request, Response, ResponseStatus, Staple, Unloadable, VerifyError};
-use crate::responder::{Exchange, Fault, Responder};
-use crate::uri::{host_of, is_http};
+use crate::ocsp::{self, Request, Response, Staple, Unloadable, VerifyError};
+use crate::responder::caching::{Caching, Validator};
+use crate::responder::{Copies, Exchange, Fault, Responder};
+use crate::schedule::Allowance;
+use crate::uri::host_of;
 
 /// Which HTTP method to try first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,10 +44,23 @@ pub struct Errand {
     pub responders: Vec<String>,
     /// What to try first; the other one is the fallback.
     pub method: Method,
-    /// How many requests may be sent.
-    pub allowance: usize,
+    /// How many requests may be sent; a second method is a luxury.
+    pub allowance: Allowance,
+    /// The response in hand, where its sender gave it a name.
+    pub in_hand: Option<InHand>,
+    /// Whether caches on the way are to be passed by.
+    pub past_caches: bool,
     /// For all of it.
     pub deadline: Duration,
+}
+
+/// A response that need not be sent again.
+#[derive(Clone, Debug)]
+pub struct InHand {
+    /// The response.
+    pub staple: Staple,
+    /// Its name, and where it came from.
+    pub validator: Validator,
 }
 
 /// What became of an errand.
@@ -52,8 +70,25 @@ pub struct Report {
     pub sent: Vec<Sent>,
     /// What came of them.
     pub outcome: Result<Answer, FetchError>,
-    /// How long the last responder wants to be left alone.
-    pub retry_after: Option<Duration>,
+    /// Which responders want to be left alone, and for how long.
+    pub wishes: Vec<Wish>,
+    /// Whether a GET brought what is of no use any more: a cache on the way may be holding on to it.
+    pub outdated: bool,
+}
+
+/// A host's wish to be left alone: Retry-After.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The URL that was asked.
+    pub url: String,
+    /// For how long.
+    pub retry_after: Duration,
+}
+
+impl Wish {
+    fn of(url: &str, fault: &Fault) -> Option<Self> {
+        fault.retry_after().map(|retry_after| Self { url: url.to_owned(), retry_after })
+    }
 }
 
 /// One request that was sent.
@@ -76,8 +111,12 @@ pub enum Answer {
     Staple {
         /// The staple.
         staple: Staple,
-        /// The method that got it.
+        /// The method to begin with next time.
         method: Method,
+        /// The name that its sender gave it.
+        validator: Option<Validator>,
+        /// What was said about keeping it.
+        caching: Caching,
     },
     /// It is genuine, but HAProxy will not serve it: an `unknown`, no nextUpdate, too little time left, and so on.
     Unloadable {
@@ -124,24 +163,7 @@ impl FetchError {
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Fault(fault) => fault.remedy(),
-            Self::Refused { source: VerifyError::NotSuccessful { status }, .. } => match status {
-                ResponseStatus::TryLater | ResponseStatus::InternalError => {
-                    "the CA's responder is in trouble of its own; it is asked again by itself"
-                }
-                ResponseStatus::Unauthorized => {
-                    "the CA does not answer for this certificate: it may be too new, or the responder is not its CA's; \
-                     ask the CA"
-                }
-                ResponseStatus::MalformedRequest | ResponseStatus::SigRequired => {
-                    "the CA's responder does not take plain requests; ask the CA"
-                }
-            },
-            Self::Refused { source: VerifyError::Malformed { .. }, .. } => {
-                "what answers there is no OCSP responder; look for a proxy or a login page on the way"
-            }
-            Self::Refused { .. } => {
-                "a strict client would refuse this response too; ask the CA, or check what answers under its name"
-            }
+            Self::Refused { source, .. } => source.remedy(),
             Self::NothingSent => "it is asked again by itself",
         }
     }
@@ -149,31 +171,41 @@ impl FetchError {
 
 /// Runs an errand.
 pub async fn fetch<R: Responder>(responder: &R, clock: &Clock, errand: &Errand) -> Report {
-    let end = clock.now().monotonic.after(errand.deadline);
-    let mut report = Report { sent: Vec::new(), outcome: Err(FetchError::NothingSent), retry_after: None };
+    let whole = Bounds { most: errand.allowance.requests, end: clock.now().monotonic.after(errand.deadline) };
+    let mut report =
+        Report { sent: Vec::new(), outcome: Err(FetchError::NothingSent), wishes: Vec::new(), outdated: false };
     for (index, url) in errand.responders.iter().enumerate() {
-        let waiting = u32::try_from(errand.responders.len() - index).unwrap_or(u32::MAX);
-        let share = end.since(clock.now().monotonic) / waiting;
-        let share_end = clock.now().monotonic.after(share);
-        for method in methods(errand, url) {
-            let left = share_end.since(clock.now().monotonic);
-            if report.sent.len() >= errand.allowance || left.is_zero() {
+        let waiting = errand.responders.len() - index - 1;
+        let share = whole.share(0, waiting, clock.now().monotonic);
+        for (fallback, method) in methods(errand, url).enumerate() {
+            let now = clock.now().monotonic;
+            let Bounds { most, .. } = whole.share(report.sent.len(), waiting, now);
+            // Those still waiting have their first request before this one its second.
+            let spared = fallback > 0 && report.sent.len() + waiting >= errand.allowance.luxuries;
+            if most == 0 || spared || share.end <= now {
                 break;
             }
-            let attempt = ask(responder, clock, errand, url, method, left, &mut report.sent).await;
+            let bounds = Bounds { most, end: share.end };
+            let attempt = ask(responder, clock, errand, url, method, bounds, &mut report.sent).await;
             let other_method_may_help = attempt.as_ref().is_err_and(|error| match error {
                 FetchError::Fault(fault) => fault.may_be_about_the_method(),
                 // A cache may hold an old answer to the GET; a POST goes past it.
                 FetchError::Refused { .. } => true,
                 FetchError::NothingSent => false,
             });
-            report.retry_after = match &attempt {
-                Err(FetchError::Fault(Fault::Status { retry_after, .. })) => *retry_after,
-                _ => None,
-            };
+            match &attempt {
+                Err(FetchError::Fault(fault)) => report.wishes.extend(Wish::of(url, fault)),
+                Err(FetchError::Refused { source: VerifyError::Stale { .. }, .. })
+                | Ok(Answer::Unloadable { reason: Unloadable::Expiring { .. }, .. }) => {
+                    report.outdated |= method == Method::Get;
+                }
+                _ => {}
+            }
             match attempt {
-                Ok(answer @ Answer::Staple { .. }) => {
-                    report.outcome = Ok(answer);
+                Ok(Answer::Staple { staple, method, validator, caching }) => {
+                    // That a copy was too old is no word against the method: with POST for good, no cache would be of use.
+                    let method = if report.outdated { Method::Get } else { method };
+                    report.outcome = Ok(Answer::Staple { staple, method, validator, caching });
                     return report;
                 }
                 // Genuine but useless: better than an error, and the next responder may do better still.
@@ -205,90 +237,49 @@ async fn ask<R: Responder>(
     errand: &Errand,
     url: &str,
     method: Method,
-    deadline: Duration,
+    bounds: Bounds,
     sent: &mut Vec<Sent>,
 ) -> Result<Answer, FetchError> {
     let get_url = errand.request.get_url(url).filter(|_| method == Method::Get);
-    let exchange = match get_url {
-        Some(url) => Exchange::Get { url },
-        None => Exchange::Post { url: url.to_owned(), body: errand.request.der().to_vec() },
+    let mut exchange = match get_url {
+        Some(url) => Exchange::get(url),
+        None => Exchange::post(url.to_owned(), errand.request.der().to_vec()),
     };
-    let at = clock.now().monotonic;
-    let reply = responder.send(&exchange, deadline).await;
-    let now = clock.now();
-    let answer =
-        reply.map_err(|fault| fault.of(url).into()).and_then(|body| judge(&body, errand, url, method, now.wall));
+    if errand.past_caches && method == Method::Get {
+        exchange.copies = Copies::Unwanted;
+    }
+    let in_hand = errand.in_hand.as_ref().map(|in_hand| &in_hand.validator);
+    let (steps, reply) = pursue(responder, clock, exchange, in_hand, bounds).await;
+    let now = clock.now().wall;
+    let answer = reply.map_err(|fault| fault.of(url).into()).and_then(|found| judge(found, errand, url, method, now));
     let failure = answer.as_ref().err().map(FetchError::kind);
-    sent.push(Sent { responder: host_of(url), at, took: now.monotonic.since(at), failure });
+    let last = steps.len().saturating_sub(1);
+    // Whoever it was led to, it is this responder's answer: a stranger's host names are no labels.
+    sent.extend(steps.into_iter().enumerate().map(|(index, step)| Sent {
+        responder: host_of(url),
+        at: step.at,
+        took: step.took,
+        failure: failure.filter(|_| index == last),
+    }));
     answer
 }
 
-fn judge(body: &Bytes, errand: &Errand, url: &str, method: Method, now: jiff::Timestamp) -> Result<Answer, FetchError> {
+fn judge(found: Found, errand: &Errand, url: &str, method: Method, now: jiff::Timestamp) -> Result<Answer, FetchError> {
+    // What is in our hand is judged like what comes: time has gone by since.
+    let in_hand = errand.in_hand.as_ref().filter(|_| found.body.is_none());
+    let body = match (&found.body, in_hand) {
+        (Some(body), _) => body,
+        (None, Some(in_hand)) => in_hand.staple.der(),
+        (None, None) => return Err(FetchError::NothingSent),
+    };
     let response = ocsp::verify(body, &errand.leaf, &errand.issuer, now).map_err(|source| {
         tracing::debug!(url, kind = source.kind(), body = base64::encode_block(body), "refused response");
         FetchError::Refused { url: url.to_owned(), source }
     })?;
+    let tag = in_hand.map(|in_hand| in_hand.validator.tag.clone()).or_else(|| found.caching.tag.clone());
+    let validator = tag.filter(|_| method == Method::Get).map(|tag| Validator { url: found.url, tag });
     Ok(match Staple::new(response.clone(), errand.request.cert_id(), now) {
-        Ok(staple) => Answer::Staple { staple, method },
+        Ok(staple) => Answer::Staple { staple, method, validator, caching: found.caching },
         Err(reason) => Answer::Unloadable { response, reason },
     })
-}
-
-/// Why no issuer could be downloaded.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum IssuerError {
-    /// Nothing came.
-    #[error(transparent)]
-    Fault(#[from] Fault),
-    /// What came holds no certificate that signed this one.
-    #[error("what '{url}' sent holds no certificate that signed '{subject}'")]
-    NotTheIssuer {
-        /// Who sent it.
-        url: String,
-        /// The certificate without issuer.
-        subject: String,
-    },
-    /// The certificate names no http(s) caIssuers URL.
-    #[error("the certificate names no http(s) URL for its issuer")]
-    NoUrl,
-}
-
-impl IssuerError {
-    /// The stable name for metrics.
-    #[must_use]
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Fault(fault) => fault.kind(),
-            Self::NotTheIssuer { .. } => "not_the_issuer",
-            Self::NoUrl => "no_url",
-        }
-    }
-}
-
-/// Downloads the issuer of `leaf` from its caIssuers URLs, in order; accepted only if it really signed it.
-///
-/// # Errors
-/// The last URL's reason when none of them gave it.
-pub async fn issuer<R: Responder>(
-    responder: &R,
-    leaf: &Certificate,
-    deadline: Duration,
-) -> Result<Issuer, IssuerError> {
-    let urls: Vec<&String> = leaf.ca_issuers().iter().filter(|url| is_http(url)).collect();
-    let share = deadline / u32::try_from(urls.len().max(1)).unwrap_or(u32::MAX);
-    let mut outcome = Err(IssuerError::NoUrl);
-    for url in urls {
-        match responder.send(&Exchange::Get { url: url.clone() }, share).await {
-            Ok(body) => {
-                let candidates = ca_issuers::certificates(&body);
-                if let Some(issuer) = Issuer::find(leaf, &candidates, IssuerSource::AuthorityInfoAccess) {
-                    return Ok(issuer);
-                }
-                outcome = Err(IssuerError::NotTheIssuer { url: url.clone(), subject: leaf.subject().to_owned() });
-            }
-            Err(fault) => outcome = Err(fault.into()),
-        }
-    }
-    outcome
 }

@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 use crate::settings::Cardinality;
-use crate::status::{CertificateStatus, OcspStatus, State, Status};
+use crate::status::{CertificateStatus, OcspStatus, Sight, State, Status};
 use crate::uri::host_of;
 
 const PREFIX: &str = "haproxy_stapler";
@@ -138,6 +138,7 @@ pub fn render(
     let gauges = Gauges { registry: &snapshot };
     gauges.overall(status)?;
     gauges.haproxy(status)?;
+    gauges.probes(status)?;
     if cardinality == Cardinality::PerCertificate {
         gauges.certificates(status, now)?;
     }
@@ -186,7 +187,7 @@ impl Gauges<'_> {
         if let Some(at) = status.min_next_update() {
             self.plain(
                 "staples_min_next_update_timestamp_seconds",
-                "Earliest nextUpdate over all staples that are served.",
+                "Earliest nextUpdate over all staples that HAProxy holds.",
             )?
             .set(seconds(at));
         }
@@ -197,10 +198,33 @@ impl Gauges<'_> {
         let up = self.labelled("haproxy_up", "Whether HAProxy's socket answered the last look.", &["haproxy"])?;
         let info = self.labelled("haproxy_info", "The HAProxy behind a socket.", &["haproxy", "version"])?;
         for haproxy in &status.haproxy {
-            up.with_label_values(&[haproxy.haproxy.as_str()]).set(truth(haproxy.up == Some(true)));
+            up.with_label_values(&[&*haproxy.haproxy]).set(truth(haproxy.up == Some(true)));
             if let Some(version) = &haproxy.version {
-                info.with_label_values(&[haproxy.haproxy.as_str(), version]).set(1.0);
+                info.with_label_values(&[&*haproxy.haproxy, version]).set(1.0);
             }
+        }
+        Ok(())
+    }
+
+    /// A frontend that was not looked at yet has no series: neither value would be true.
+    fn probes(&self, status: &Status) -> Result<(), prometheus::Error> {
+        let labels = ["target", "servername"];
+        let stapled = self.labelled(
+            "probe_stapled",
+            "Whether every client that a frontend has a certificate for sees a good staple.",
+            &labels,
+        )?;
+        let next_update = self.labelled(
+            "probe_staple_next_update_timestamp_seconds",
+            "Earliest nextUpdate of the verified staples that a frontend shows.",
+            &labels,
+        )?;
+        for probe in &status.probes {
+            let labels = [probe.target.as_str(), probe.servername.as_str()];
+            if let Some(sight) = probe.sight {
+                stapled.with_label_values(&labels).set(truth(sight == Sight::Good));
+            }
+            set(&next_update, labels, probe.next_update);
         }
         Ok(())
     }
@@ -229,14 +253,14 @@ impl Gauges<'_> {
             self.labelled("staple_produced_at_timestamp_seconds", "producedAt of the verified staple held.", &one)?;
         let served = self.labelled(
             "served_staple_next_update_timestamp_seconds",
-            "nextUpdate of the staple HAProxy says it holds.",
+            "nextUpdate of the staple HAProxy says it holds, also when that has expired.",
             &["certificate", "haproxy"],
         )?;
         let success =
             self.labelled("staple_last_success_timestamp_seconds", "When a valid response last came.", &one)?;
         let due = self.labelled("staple_refresh_due_timestamp_seconds", "When the CA will be asked next.", &one)?;
         for certificate in &status.certificates {
-            let name = [certificate.certificate.as_str()];
+            let name = [&*certificate.certificate];
             let [name_only] = name;
             for each in State::ALL.into_iter().filter(|each| *each == certificate.state) {
                 state.with_label_values(&[name_only, each.label()]).set(1.0);
@@ -245,7 +269,9 @@ impl Gauges<'_> {
                 let value = truth(each == certificate.ocsp_status);
                 ocsp_status.with_label_values(&[name_only, each.label()]).set(value);
             }
-            info.with_label_values(&info_labels(certificate).each_ref().map(String::as_str)).set(1.0);
+            let CertificateStatus { subject, issuer, serial_number, .. } = &**certificate;
+            let responder = certificate.responder().map(|url| host_of(url)).unwrap_or_default();
+            info.with_label_values(&[name_only, subject, issuer, serial_number, &responder]).set(1.0);
             set(&not_after, name, certificate.not_after);
             if certificate.not_after.is_some() {
                 must_staple.with_label_values(&name).set(truth(certificate.must_staple));
@@ -257,7 +283,7 @@ impl Gauges<'_> {
             set(&this_update, name, staple.map(|staple| staple.this_update));
             set(&next_update, name, staple.map(|staple| staple.next_update));
             set(&produced_at, name, staple.map(|staple| staple.produced_at));
-            for each in &certificate.served {
+            for each in certificate.held() {
                 served.with_label_values(&[name_only, &each.haproxy]).set(seconds(each.next_update));
             }
             set(&success, name, certificate.last_success_at);
@@ -267,19 +293,9 @@ impl Gauges<'_> {
     }
 }
 
-fn info_labels(certificate: &CertificateStatus) -> [String; 5] {
-    [
-        certificate.certificate.clone(),
-        certificate.subject.clone(),
-        certificate.issuer.clone(),
-        certificate.serial_number.clone(),
-        certificate.responder().map(|url| host_of(url)).unwrap_or_default(),
-    ]
-}
-
-fn set(gauge: &GaugeVec, name: [&str; 1], at: Option<Timestamp>) {
+fn set<const N: usize>(gauge: &GaugeVec, labels: [&str; N], at: Option<Timestamp>) {
     if let Some(at) = at {
-        gauge.with_label_values(&name).set(seconds(at));
+        gauge.with_label_values(&labels).set(seconds(at));
     }
 }
 

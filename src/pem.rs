@@ -3,14 +3,19 @@
 //! A file that HAProxy loads holds a private key beside the certificates. This reader copies only what stands between
 //! `BEGIN CERTIFICATE` and its `END`; a key block is neither decoded nor kept (promise 8).
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use openssl::base64;
+use openssl::error::ErrorStack;
 use openssl::x509::X509;
 
-use crate::certificate::{Certificate, CertificateError, Issuer, IssuerSource};
+use crate::certificate::{Certificate, CertificateError, Issuer, IssuerSource, openssl_reason};
 
 const LABELS: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE"];
 
 /// Why a PEM file gives no certificate.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum PemError {
     /// There is no certificate block at all.
@@ -52,13 +57,39 @@ pub struct Bundle {
     pub chain: Vec<Certificate>,
 }
 
+/// The certificates of chains. Thousands of files hold the same intermediate: it is parsed and kept once.
+#[derive(Debug, Default)]
+pub struct Pool(Mutex<HashMap<Vec<u8>, Certificate>>);
+
+impl Pool {
+    /// Drops what no file holds any more.
+    pub fn tidy(&self) {
+        self.known().retain(|_, certificate| certificate.is_shared());
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Certificate>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Bundle {
-    /// Reads a PEM file's certificates.
+    /// Reads a PEM file's certificates; those of the chain may be in the pool, and are afterwards.
     ///
     /// # Errors
     /// When there is no certificate or one does not parse.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, PemError> {
-        let mut certificates = certificates(pem)?.into_iter();
+    pub fn from_pem(pem: &[u8], pool: &Pool) -> Result<Self, PemError> {
+        let mut certificates = read(pem, |block, number| {
+            if number == 1 {
+                return decode(block, number);
+            }
+            let known = pool.known().get(block).cloned();
+            if let Some(known) = known {
+                return Ok(known);
+            }
+            let certificate = decode(block, number)?;
+            Ok(pool.known().entry(block.to_vec()).or_insert(certificate).clone())
+        })?
+        .into_iter();
         let leaf = certificates.next().ok_or(PemError::NoCertificate { other_blocks: false })?;
         Ok(Self { leaf, chain: certificates.collect() })
     }
@@ -86,6 +117,14 @@ impl Bundle {
 /// # Errors
 /// When there is none or one does not parse.
 pub fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, PemError> {
+    read(pem, decode)
+}
+
+/// `decode` gets each block and its number, from 1.
+fn read(
+    pem: &[u8],
+    mut decode: impl FnMut(&[u8], usize) -> Result<Certificate, PemError>,
+) -> Result<Vec<Certificate>, PemError> {
     let mut found = Vec::new();
     let mut block: Option<(String, Vec<u8>)> = None;
     let mut other_blocks = false;
@@ -99,10 +138,12 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, PemError> {
                 found.push(decode(content, number)?);
                 block = None;
             }
-        } else if let Some(label) = LABELS.iter().find(|label| text == format!("-----BEGIN {label}-----").as_bytes()) {
-            block = Some((format!("-----END {label}-----"), [text, b"\n"].concat()));
-        } else if text.starts_with(b"-----BEGIN ") {
-            other_blocks = true;
+        } else if let Some(begun) = text.strip_prefix(b"-----BEGIN ") {
+            let label = begun.strip_suffix(b"-----");
+            match LABELS.iter().find(|known| label == Some(known.as_bytes())) {
+                Some(label) => block = Some((format!("-----END {label}-----"), [text, b"\n"].concat())),
+                None => other_blocks = true,
+            }
         }
     }
     match (block, found.is_empty()) {
@@ -113,10 +154,15 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, PemError> {
 }
 
 fn decode(block: &[u8], number: usize) -> Result<Certificate, PemError> {
-    let encoding = |error: openssl::error::ErrorStack| PemError::Encoding {
-        number,
-        reason: crate::certificate::openssl_reason(&error),
+    let der = if block.starts_with(b"-----BEGIN TRUSTED ") {
+        // OpenSSL's own form, with trust settings behind the certificate.
+        let encoding = |error: ErrorStack| PemError::Encoding { number, reason: openssl_reason(&error) };
+        X509::from_pem(block).and_then(|x509| x509.to_der()).map_err(encoding)?
+    } else {
+        let lines: Vec<&[u8]> = block.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"-----")).collect();
+        let encoding = |reason: String| PemError::Encoding { number, reason };
+        let text = String::from_utf8(lines.concat()).map_err(|_| encoding("not base64".to_owned()))?;
+        base64::decode_block(&text).map_err(|error| encoding(openssl_reason(&error)))?
     };
-    let der = X509::from_pem(block).and_then(|x509| x509.to_der()).map_err(encoding)?;
     Certificate::from_der(&der).map_err(|source| PemError::Certificate { number, source })
 }

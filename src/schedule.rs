@@ -10,10 +10,16 @@ use jiff::Timestamp;
 
 use crate::clock::{Moment, Monotonic, between, later};
 
-/// No certificate's responders see more requests than this in [`BUDGET_WINDOW`] (promise 10).
+/// No certificate costs the network more requests than this in [`BUDGET_WINDOW`] (promise 10).
 pub const BUDGET: usize = 6;
 /// The window of [`BUDGET`].
 pub const BUDGET_WINDOW: Duration = Duration::from_secs(60);
+/// One attempt takes no more than this of it: a short fault wants another attempt soon.
+const MOST_PER_ATTEMPT: usize = 4;
+/// Nor does it ask the same responder by a second method where that would not leave a request each for two more attempts.
+const RESERVE: usize = 2;
+/// A responder may have to be asked twice, by GET and by POST: so many requests are one attempt's usual cost.
+const USUAL_COST: usize = 2;
 
 /// The first retry comes after this: a fault of 15 s is over within the first two.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
@@ -52,17 +58,83 @@ impl Jitter {
     }
 }
 
-/// What asking for one certificate's response came to so far.
+/// How many requests an attempt may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// At all.
+    pub requests: usize,
+    /// Up to here, also such that may be spared.
+    pub luxuries: usize,
+}
+
+/// The requests that one certificate cost of late, whatever for: its issuer, its response, redirects on the way.
+#[derive(Clone, Debug, Default)]
+pub struct Budget {
+    /// When the last [`BUDGET`] of them were over, oldest first. Each came to its responder before that, and the next comes
+    /// there after it was sent: however long they are on their way, a responder counts no more than we do.
+    requests: VecDeque<Monotonic>,
+}
+
+impl Budget {
+    /// How many requests an attempt may send now.
+    #[must_use]
+    pub fn allowance(&self, now: Monotonic) -> Allowance {
+        let recent = self.requests.iter().filter(|at| now.since(**at) < BUDGET_WINDOW).count();
+        let left = BUDGET.saturating_sub(recent);
+        Allowance { requests: left.min(MOST_PER_ATTEMPT), luxuries: left.saturating_sub(RESERVE) }
+    }
+
+    /// Takes note of requests by when they were over.
+    pub fn record(&mut self, requests: impl IntoIterator<Item = Monotonic>) {
+        self.requests.extend(requests);
+        while self.requests.len() > BUDGET {
+            self.requests.pop_front();
+        }
+    }
+
+    /// `due`, or later when the requests of the last minute are used up.
+    #[must_use]
+    pub fn within(&self, due: Monotonic) -> Monotonic {
+        let freed = self.requests.front().filter(|_| self.requests.len() == BUDGET);
+        freed.map_or(due, |request| due.max(request.after(BUDGET_WINDOW)))
+    }
+}
+
+/// A host's wish to be left alone (Retry-After), which holds for every certificate that is asked about there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Since when it wishes so, without a break.
+    since: Monotonic,
+    /// Until when.
+    until: Monotonic,
+}
+
+impl Patience {
+    /// What a host says now, and what it said `before`. Its last word counts.
+    #[must_use]
+    pub fn new(retry_after: Duration, before: Option<Self>, now: Monotonic) -> Self {
+        let since = before.filter(|before| !before.is_over(now)).map_or(now, |before| before.since);
+        Self { since, until: now.after(retry_after.min(LONGEST_RETRY_AFTER)) }
+    }
+
+    /// Whether it has ended for everybody.
+    #[must_use]
+    pub fn is_over(&self, now: Monotonic) -> bool {
+        self.until <= now
+    }
+}
+
+/// What asking for one certificate's response, or for its issuer, came to so far.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// Requests of the last [`BUDGET_WINDOW`], oldest first.
-    requests: VecDeque<Monotonic>,
     /// When the last attempt ended, and how.
     last: Option<(Monotonic, Attempt)>,
+    /// How many requests it took.
+    cost: usize,
     /// Attempts that failed since the last that did not.
     failures: u32,
-    /// Not before this, as the CA asked.
-    not_before: Option<Monotonic>,
+    /// How long the last answer is said to be fresh.
+    fresh_for: Option<Duration>,
 }
 
 /// How one attempt to get a response ended.
@@ -89,31 +161,21 @@ impl Progress {
         self.last.is_none()
     }
 
-    /// How many requests may be sent now.
+    /// When the last attempt ended.
     #[must_use]
-    pub fn allowance(&self, now: Monotonic) -> usize {
-        let recent = self.requests.iter().filter(|at| now.since(**at) < BUDGET_WINDOW).count();
-        BUDGET.saturating_sub(recent)
+    pub fn last_attempt(&self) -> Option<Monotonic> {
+        self.last.map(|(ended, _)| ended)
     }
 
-    /// Takes note of an attempt that ended at `now` after `requests`.
-    pub fn record(
-        &mut self,
-        attempt: Attempt,
-        requests: impl IntoIterator<Item = Monotonic>,
-        retry_after: Option<Duration>,
-        now: Monotonic,
-    ) {
-        self.requests.extend(requests);
-        while self.requests.len() > BUDGET {
-            self.requests.pop_front();
-        }
+    /// Takes note of an attempt that ended at `now` after so many requests. Its answer may be said to be fresh for a while.
+    pub fn record(&mut self, attempt: Attempt, cost: usize, fresh_for: Option<Duration>, now: Monotonic) {
         self.last = Some((now, attempt));
+        self.cost = cost;
         self.failures = match attempt {
             Attempt::Failed => self.failures.saturating_add(1),
             Attempt::Renewed | Attempt::Unchanged => 0,
         };
-        self.not_before = retry_after.map(|wish| now.after(wish.min(LONGEST_RETRY_AFTER)));
+        self.fresh_for = fresh_for;
     }
 
     /// When the next attempt is due, which may be past. `held` is the staple in hand, if any.
@@ -126,40 +188,57 @@ impl Progress {
         now: Moment,
     ) -> Monotonic {
         let serving = held.filter(|life| now.wall < life.effective_end);
-        let left = serving.map(|life| between(now.wall, life.effective_end));
+        let left = left(held, now.wall);
         let by_life =
             serving.map_or(now.monotonic, |life| now.monotonic.after(between(now.wall, refresh_point(life, jitter))));
-        let due = match self.last {
+        match self.last {
             None => by_life,
-            Some((_, Attempt::Renewed)) if serving.is_some() => by_life,
+            // Unless it came as old as that: nothing newer is to be had at once.
+            Some((ended, Attempt::Renewed)) if serving.is_some_and(|life| !was_due(life, jitter, ended, now)) => {
+                by_life
+            }
             // The CA has nothing newer: look again when a quarter of what is left is gone (RFC 9919 section 6: clients
-            // must not ask for what they have), but at least once a timer.
-            Some((ended, Attempt::Renewed | Attempt::Unchanged)) => by_life
-                .max(ended.after(left.unwrap_or(UNSTAPLED_RETRY) / 4).min(ended.after(refresh_interval)))
-                .max(ended.after(FIRST_RETRY)),
+            // must not ask for what they have), but at least once a timer, unless that answer is said to be fresh for
+            // longer. What is said about freshness is proven by nobody: it never moves a look past that quarter.
+            Some((ended, Attempt::Renewed | Attempt::Unchanged)) => {
+                let timer = refresh_interval.max(self.fresh_for.unwrap_or_default());
+                by_life.max(ended.after((left.unwrap_or(UNSTAPLED_RETRY) / 4).min(timer))).max(ended.after(FIRST_RETRY))
+            }
             Some((ended, Attempt::Failed)) => ended.after(self.retry_delay(left, jitter, refresh_interval)),
-        };
-        let due = self.not_before.map_or(due, |wish| {
-            // Honour Retry-After, unless that would cost the staple.
-            due.max(left.map_or(wish, |left| wish.min(now.monotonic.after(left / 4))))
-        });
-        self.within_budget(due)
+        }
     }
 
-    /// Exponential with a fixed jitter of a fifth, pressing harder as the end comes nearer.
+    /// When a host's wish to be left alone ends for this certificate. It counts from when the host began to ask for it, or
+    /// was last asked in spite of it, and for no longer than a quarter of what is left: what others are told in between
+    /// must not keep this one waiting. As time goes by less is left, and the wish is worth less.
+    #[must_use]
+    pub fn released(&self, patience: Patience, held: Option<Life>, now: Moment) -> Monotonic {
+        let since = self.last.map_or(patience.since, |(ended, _)| patience.since.max(ended));
+        let longest = left(held, now.wall).map_or(LONGEST_RETRY_AFTER, |left| (left / 4).min(LONGEST_RETRY_AFTER));
+        patience.until.min(since.after(longest))
+    }
+
+    /// Exponential with a fixed jitter of a fifth, pressing harder as the end comes nearer. An attempt that took many
+    /// requests is followed by a longer pause: what is left of the budget is best spent when a short fault is over.
     fn retry_delay(&self, left: Option<Duration>, jitter: Jitter, refresh_interval: Duration) -> Duration {
         let doublings = self.failures.saturating_sub(2).min(16);
         let exponential = FIRST_RETRY.saturating_mul(1 << doublings);
         let longest = left.map_or(UNSTAPLED_RETRY, |left| left / 8).min(refresh_interval).max(FIRST_RETRY);
-        exponential.min(longest).mul_f64(0.8 + 0.2 * jitter.at(self.failures))
+        let cost = u32::try_from(self.cost.div_ceil(USUAL_COST)).unwrap_or(u32::MAX);
+        exponential.min(longest).max(FIRST_RETRY.saturating_mul(cost)).mul_f64(0.8 + 0.2 * jitter.at(self.failures))
     }
+}
 
-    /// `due`, or later when the requests of the last minute are used up. An attempt may take two requests (GET, then
-    /// POST), so two must be free.
-    fn within_budget(&self, due: Monotonic) -> Monotonic {
-        let nth_last = self.requests.len().checked_sub(BUDGET - 1).and_then(|at| self.requests.get(at));
-        nth_last.map_or(due, |oldest| due.max(oldest.after(BUDGET_WINDOW)))
-    }
+/// How much longer a staple is served; none if it is not.
+fn left(held: Option<Life>, now: Timestamp) -> Option<Duration> {
+    held.filter(|life| now < life.effective_end).map(|life| between(now, life.effective_end))
+}
+
+/// Whether so little of a staple's life is left that a newer one should have been there long ago: three quarters of the
+/// time HAProxy serves it are gone, and every refresh starts before that.
+#[must_use]
+pub fn is_overdue(life: Life, now: Timestamp) -> bool {
+    between(now, life.effective_end) < between(life.this_update, life.effective_end) / 4
 }
 
 /// Where in a staple's life its refresh starts: from half of it, spread over the following eighth, and in any case
@@ -173,127 +252,10 @@ pub fn refresh_point(life: Life, jitter: Jitter) -> Timestamp {
     half.min(latest)
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    fn start() -> Timestamp {
-        "2026-11-23T00:00:00Z".parse().unwrap()
-    }
-
-    fn life(validity: Duration) -> Life {
-        let end = later(start(), validity);
-        Life {
-            this_update: start(),
-            end,
-            effective_end: later(start(), validity.saturating_sub(Duration::from_secs(300))),
-        }
-    }
-
-    fn moment(since: Duration) -> Moment {
-        Moment { wall: later(start(), since), monotonic: Monotonic::new(since) }
-    }
-
-    #[test]
-    fn a_fresh_staple_waits_for_half_of_its_life() {
-        let progress = Progress::default();
-        let due = progress.next_attempt(Some(life(24 * HOUR)), Jitter(0.0), HOUR, moment(Duration::ZERO));
-        assert_eq!(due, Monotonic::new(12 * HOUR));
-        let due = progress.next_attempt(Some(life(24 * HOUR)), Jitter(0.999), HOUR, moment(Duration::ZERO));
-        assert!(due < Monotonic::new(15 * HOUR) && due > Monotonic::new(14 * HOUR));
-    }
-
-    #[test]
-    fn a_response_of_ten_minutes_is_refreshed_before_haproxy_drops_it() {
-        let point = refresh_point(life(Duration::from_secs(600)), Jitter(0.9));
-        assert_eq!(point, later(start(), Duration::from_secs(225)));
-    }
-
-    #[test]
-    fn nothing_held_is_due_at_once() {
-        let now = moment(HOUR);
-        assert_eq!(Progress::default().next_attempt(None, Jitter(0.5), HOUR, now), now.monotonic);
-        let expired = Some(life(Duration::from_secs(900)));
-        assert_eq!(Progress::default().next_attempt(expired, Jitter(0.5), HOUR, now), now.monotonic);
-    }
-
-    #[test]
-    fn a_fault_of_fifteen_seconds_is_survived_within_thirty() {
-        for jitter in [0.0, 0.3, 0.7, 0.999] {
-            let mut progress = Progress::default();
-            let mut now = moment(Duration::ZERO);
-            while now.monotonic < Monotonic::new(Duration::from_secs(15)) {
-                progress.record(Attempt::Failed, [now.monotonic, now.monotonic], None, now.monotonic);
-                let due = progress.next_attempt(None, Jitter(jitter), HOUR, now);
-                now = moment(due.since(Monotonic::default()));
-            }
-            assert!(now.monotonic <= Monotonic::new(Duration::from_secs(30)), "jitter {jitter}: {now:?}");
-        }
-    }
-
-    #[test]
-    fn a_wish_for_patience_is_honoured_but_never_costs_the_staple() {
-        let mut progress = Progress::default();
-        let now = moment(20 * HOUR);
-        progress.record(Attempt::Failed, [now.monotonic], Some(Duration::from_secs(120)), now.monotonic);
-        let due = progress.next_attempt(None, Jitter(0.5), HOUR, now);
-        assert_eq!(due, now.monotonic.after(Duration::from_secs(120)));
-        progress.record(Attempt::Failed, [now.monotonic], Some(365 * 24 * HOUR), now.monotonic);
-        let due = progress.next_attempt(Some(life(21 * HOUR)), Jitter(0.5), HOUR, now);
-        assert!(due <= now.monotonic.after(Duration::from_secs(55 * 60 / 4)));
-    }
-
-    #[test]
-    fn a_ca_that_has_nothing_newer_is_not_asked_over_and_over() {
-        let mut progress = Progress::default();
-        let now = moment(13 * HOUR);
-        progress.record(Attempt::Unchanged, [now.monotonic], None, now.monotonic);
-        let due = progress.next_attempt(Some(life(24 * HOUR)), Jitter(0.0), HOUR, now);
-        assert_eq!(due, now.monotonic.after(HOUR));
-    }
-
-    proptest! {
-        #[test]
-        fn a_refresh_is_due_before_the_effective_end(seconds in 301_u64..40_000_000, jitter in 0.0..1.0_f64) {
-            let life = life(Duration::from_secs(seconds));
-            let point = refresh_point(life, Jitter(jitter));
-            prop_assert!(point >= life.this_update);
-            prop_assert!(point < life.effective_end);
-        }
-
-        #[test]
-        fn never_more_than_the_budget_in_any_minute(
-            jitter in 0.0..1.0_f64,
-            validity in proptest::option::of(301_u64..100_000),
-            per_attempt in proptest::collection::vec(1_usize..=2, 40),
-            retry_after in proptest::option::of(0_u64..20),
-        ) {
-            let held = validity.map(|seconds| life(Duration::from_secs(seconds)));
-            let mut progress = Progress::default();
-            let mut now = moment(Duration::ZERO);
-            let mut sent: Vec<Monotonic> = Vec::new();
-            for requests in per_attempt {
-                let requests = requests.min(progress.allowance(now.monotonic));
-                prop_assert!(requests > 0);
-                sent.extend(std::iter::repeat_n(now.monotonic, requests));
-                progress.record(
-                    Attempt::Failed,
-                    std::iter::repeat_n(now.monotonic, requests),
-                    retry_after.map(Duration::from_secs),
-                    now.monotonic,
-                );
-                let due = progress.next_attempt(held, Jitter(jitter), HOUR, now);
-                prop_assert!(due > now.monotonic);
-                now = moment(due.since(Monotonic::default()));
-            }
-            for at in &sent {
-                let within = sent.iter().filter(|other| other >= &at && other.since(*at) < BUDGET_WINDOW).count();
-                prop_assert!(within <= BUDGET);
-            }
-        }
-    }
+/// Whether the refresh was due at `then` already.
+fn was_due(life: Life, jitter: Jitter, then: Monotonic, now: Moment) -> bool {
+    between(refresh_point(life, jitter), now.wall) > now.monotonic.since(then)
 }
+
+#[cfg(test)]
+mod tests;

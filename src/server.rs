@@ -1,22 +1,30 @@
 //! The HTTP side: read only, from the last snapshot, never a lock that the agent could hold.
 
+mod connections;
+mod page;
+
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State as Extract;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{RawQuery, State as Extract};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
+use self::page::{Page, Rendering, Turn};
 use crate::clock::{Clock, Monotonic};
 use crate::metrics::{self, Counters};
+use crate::report;
 use crate::settings::Cardinality;
 use crate::status::{Health, Pulse, Status};
+use crate::status_page::{self, Query};
 
 /// `/healthz` shows this many certificates, the worst first.
 const MOST_IN_HEALTHZ: usize = 100;
@@ -24,8 +32,12 @@ const MOST_IN_HEALTHZ: usize = 100;
 /// starting.
 const READY_ANYWAY: Duration = Duration::from_secs(30);
 
-/// Where everything is.
-const PATHS: &str = "/status   every certificate, as JSON
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// Where everything is, for whoever is wrong here.
+const PATHS: &str = "/         the status page, for people
+/status   every certificate, as JSON
 /healthz  the same in brief, worst first
 /readyz   whether the first pass is done
 /metrics  for Prometheus
@@ -48,15 +60,40 @@ pub struct View {
     pub started: Monotonic,
 }
 
-/// Serves until `shutdown` resolves.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn run(
-    listener: TcpListener,
+/// For every answer that does not say otherwise: it is about this moment only, it is what its Content-Type says, and in a
+/// browser it loads nothing, runs nothing and is shown in nobody's frame. Names in it come from certificates.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::REFERRER_POLICY, "no-referrer"),
+];
+
+/// The status page's own, which knows its style by its hash.
+static STATUS_PAGE_POLICY: LazyLock<Option<HeaderValue>> =
+    LazyLock::new(|| HeaderValue::from_str(&status_page::content_security_policy()).ok());
+
+/// The pages that grow with the number of certificates.
+#[derive(Debug, Default)]
+struct Pages {
+    /// The status page as everybody gets it at first.
+    first: Page,
+    /// The others: what a client asks for is its own, and nothing is kept of it.
+    others: Turn,
+    healthz: Page,
+    status: Page,
+    metrics: Page,
+}
+
+#[derive(Clone)]
+struct Site {
     view: View,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+    pages: Arc<Pages>,
+}
+
+/// Serves until `shutdown` resolves.
+pub async fn run(listener: TcpListener, view: View, shutdown: impl Future<Output = ()> + Send + 'static) {
     let routes = Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics_text))
@@ -64,9 +101,9 @@ pub async fn run(
         .route("/readyz", get(readyz))
         .route("/status", get(status))
         .fallback(async || (StatusCode::NOT_FOUND, format!("no such path\n\n{PATHS}")))
-        .layer(map_response(no_store))
-        .with_state(view);
-    axum::serve(listener, routes).with_graceful_shutdown(shutdown).await
+        .layer(map_response(with_headers))
+        .with_state(Site { view, pages: Arc::default() });
+    connections::serve(listener, routes, shutdown).await;
 }
 
 impl View {
@@ -74,28 +111,67 @@ impl View {
         status.health(self.pulse.progress(self.clock.now().monotonic))
     }
 
-    fn json(&self, most: Option<usize>) -> Response {
-        let status = self.status.borrow().clone();
-        let health = self.health(&status);
+    fn json(&self, most: Option<usize>) -> Rendering {
+        let snapshot = self.status.borrow().clone();
+        let health = self.health(&snapshot);
         // Stuck is the one thing a restart of this container may cure; a CA that is down is not.
-        let code = if health == Health::Stuck { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-        let body = status.to_json(health, most, self.clock.now().wall).to_string();
-        (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        let status = if health == Health::Stuck { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+        Rendering { status, text: report::text(&snapshot, health, most, self.clock.now().wall) }
+    }
+
+    fn status_page(&self, query: &Query) -> Rendering {
+        let snapshot = self.status.borrow().clone();
+        match status_page::render(&snapshot, self.health(&snapshot), query, self.clock.now().wall) {
+            Ok(text) => Rendering { status: StatusCode::OK, text },
+            Err(error) => Rendering { status: StatusCode::INTERNAL_SERVER_ERROR, text: error.to_string() },
+        }
+    }
+
+    fn metrics(&self) -> Rendering {
+        let snapshot = self.status.borrow().clone();
+        match metrics::render(&self.counters, &snapshot, self.cardinality, self.clock.now().wall) {
+            Ok(text) => Rendering { status: StatusCode::OK, text },
+            Err(error) => Rendering { status: StatusCode::INTERNAL_SERVER_ERROR, text: error.to_string() },
+        }
     }
 }
 
-async fn healthz(Extract(view): Extract<View>) -> Response {
-    view.json(Some(MOST_IN_HEALTHZ))
+async fn healthz(Extract(Site { view, pages }): Extract<Site>) -> Response {
+    let clock = view.clock.clone();
+    serve(&pages.healthz, JSON, clock, move || view.json(Some(MOST_IN_HEALTHZ))).await
 }
 
-async fn status(Extract(view): Extract<View>) -> Response {
-    let mut response = view.json(None);
+async fn status(Extract(Site { view, pages }): Extract<Site>) -> Response {
+    let clock = view.clock.clone();
     // A report of trouble is still a report: only /healthz answers for the process.
-    *response.status_mut() = StatusCode::OK;
-    response
+    serve(&pages.status, JSON, clock, move || Rendering { status: StatusCode::OK, ..view.json(None) }).await
 }
 
-async fn readyz(Extract(view): Extract<View>) -> (StatusCode, &'static str) {
+async fn metrics_text(Extract(Site { view, pages }): Extract<Site>) -> Response {
+    let clock = view.clock.clone();
+    serve(&pages.metrics, "text/plain; version=0.0.4; charset=utf-8", clock, move || view.metrics()).await
+}
+
+async fn serve(
+    page: &Page,
+    content_type: &'static str,
+    clock: Clock,
+    render: impl FnOnce() -> Rendering + Send + 'static,
+) -> Response {
+    respond(content_type, page.read(&clock, render).await)
+}
+
+fn respond(content_type: &'static str, rendered: Result<(StatusCode, Bytes), JoinError>) -> Response {
+    match rendered {
+        Ok((status, body)) => (status, [(header::CONTENT_TYPE, content_type)], body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be rendered, which is a fault of this program, please report it");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+async fn readyz(Extract(Site { view, .. }): Extract<Site>) -> (StatusCode, &'static str) {
     let passed = view.status.borrow().last_pass_at.is_some();
     let waited = view.clock.now().monotonic.since(view.started) >= READY_ANYWAY;
     match (passed, waited) {
@@ -105,24 +181,25 @@ async fn readyz(Extract(view): Extract<View>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics_text(Extract(view): Extract<View>) -> Response {
-    let status = view.status.borrow().clone();
-    match metrics::render(&view.counters, &status, view.cardinality, view.clock.now().wall) {
-        Ok(text) => {
-            let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-            ([(header::CONTENT_TYPE, content_type)], text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+/// The status page. What a client asks for comes to its own answer only: the page that everybody gets at first is shared
+/// like the others, and whoever searches waits for those who search, and for nobody else.
+async fn index(Extract(Site { view, pages }): Extract<Site>, RawQuery(asked): RawQuery) -> Response {
+    let query = Query::parse(asked.as_deref().unwrap_or_default());
+    let clock = view.clock.clone();
+    let mut response = if query == Query::default() {
+        serve(&pages.first, HTML, clock, move || view.status_page(&query)).await
+    } else {
+        respond(HTML, pages.others.take(move || view.status_page(&query)).await)
+    };
+    if let Some(policy) = &*STATUS_PAGE_POLICY {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy.clone());
     }
+    response
 }
 
-/// Where everything is; the status page for people takes this place in a later version.
-async fn index() -> String {
-    format!("haproxy-stapler\n\n{PATHS}")
-}
-
-/// Every answer is about this moment only.
-async fn no_store(mut response: Response) -> Response {
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+async fn with_headers(mut response: Response) -> Response {
+    for (name, value) in HEADERS {
+        response.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
     response
 }

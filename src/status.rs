@@ -3,16 +3,26 @@
 //! The agent publishes it, the server and the metrics render it; nobody else holds state. Ages are not stored: they are
 //! computed from the reader's own `now`.
 
+mod probe;
+mod progress;
+mod pulse;
+mod step;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use crate::clock::{Monotonic, between};
+pub use self::probe::{HandshakeStatus, ProbeStatus, Sight};
+pub use self::progress::{Care, KeptStatus, NoOcspFile, NoResponder, Presence};
+pub use self::pulse::{Progress, Pulse};
+pub use self::step::Step;
+use crate::certificate::IssuerSource;
+use crate::clock::between;
+use crate::ocsp::CertStatus;
 
 /// The state of one certificate. Worst first: this is the order in which a person wants to see them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -98,6 +108,12 @@ impl State {
                 | Self::Expired
         )
     }
+
+    /// Whether there is nothing to staple: what a HAProxy may still hold for it is let be, and no loss when it ends.
+    #[must_use]
+    pub fn is_let_be(self) -> bool {
+        matches!(self, Self::Expired | Self::NotLoaded | Self::NoResponder | Self::Excluded)
+    }
 }
 
 /// What the CA's last genuine answer says. There is no default that reads as good.
@@ -131,9 +147,21 @@ impl OcspStatus {
     }
 }
 
+impl From<&CertStatus> for OcspStatus {
+    fn from(status: &CertStatus) -> Self {
+        match status {
+            CertStatus::Good => Self::Good,
+            CertStatus::Revoked { .. } => Self::Revoked,
+            CertStatus::Unknown => Self::Unknown,
+        }
+    }
+}
+
 /// Something that is wrong: a stable name, what happened, what to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Trouble {
+    /// Where on the way from the file to the handshake it stands, if it is about that.
+    pub step: Option<Step>,
     /// The stable name, fit for a label.
     pub kind: &'static str,
     /// What happened, to what.
@@ -142,14 +170,22 @@ pub struct Trouble {
     pub remedy: String,
 }
 
+impl Trouble {
+    /// A remedy as a sentence of its own.
+    #[must_use]
+    pub fn sentence(remedy: &str) -> String {
+        let mut letters = remedy.trim_end_matches('.').chars();
+        letters.next().map_or_else(String::new, |first| format!("{}{}.", first.to_uppercase(), letters.as_str()))
+    }
+}
+
 /// Two sentences for a person: what happened, what to do.
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(one_line(&self.detail).trim_end_matches('.'))?;
-        let mut remedy = self.remedy.trim_end_matches('.').chars();
-        match remedy.next() {
-            Some(first) => write!(f, ". {}{}", first.to_uppercase(), remedy.as_str()),
-            None => Ok(()),
+        match Self::sentence(&self.remedy).trim_end_matches('.') {
+            "" => Ok(()),
+            remedy => write!(f, ". {remedy}"),
         }
     }
 }
@@ -190,46 +226,62 @@ pub struct StapleStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServedStatus {
     /// The socket's address.
-    pub haproxy: String,
+    pub haproxy: Arc<str>,
     /// thisUpdate of the staple it holds.
     pub this_update: Timestamp,
     /// nextUpdate of the staple it holds.
     pub next_update: Timestamp,
 }
 
-/// One certificate.
+/// One certificate. What stays as it is from one snapshot to the next is shared by them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CertificateStatus {
     /// The name HAProxy knows the file by.
-    pub certificate: String,
+    pub certificate: Arc<str>,
     /// Its state.
     pub state: State,
+    /// Since when, as far as this process has seen; none in a snapshot that nobody has published.
+    pub state_since: Option<Timestamp>,
     /// What the CA says.
     pub ocsp_status: OcspStatus,
     /// One sentence for a person.
     pub detail: String,
     /// What is wrong, if anything is.
     pub trouble: Option<Trouble>,
+    /// Everything that is wrong on its way.
+    pub troubles: Vec<Trouble>,
+    /// Who fetches its responses.
+    pub care: Care,
     /// The files it was found in, by this program's paths.
     pub files: Vec<String>,
     /// Subject, for people.
-    pub subject: String,
+    pub subject: Arc<str>,
     /// Issuer, for people.
-    pub issuer: String,
+    pub issuer: Arc<str>,
+    /// Where the issuer's certificate was found.
+    pub issuer_source: Option<IssuerSource>,
     /// Serial number in hexadecimal.
-    pub serial_number: String,
+    pub serial_number: Arc<str>,
     /// SHA-1 of the certificate, as `show ssl cert` has it.
-    pub fingerprint: String,
+    pub fingerprint: Arc<str>,
     /// The responder URLs that are asked, in order.
-    pub responders: Vec<String>,
+    pub responders: Arc<[String]>,
+    /// Why there is nobody to ask, if so.
+    pub no_responder: Option<NoResponder>,
     /// Whether the certificate demands a staple (RFC 7633).
     pub must_staple: bool,
     /// End of the certificate's validity.
     pub not_after: Option<Timestamp>,
     /// The verified staple in hand.
     pub staple: Option<StapleStatus>,
+    /// What of it is on disk.
+    pub kept: KeptStatus,
+    /// The HAProxies in which a frontend may serve it.
+    pub loaded: Vec<Presence>,
     /// What each HAProxy serves.
     pub served: Vec<ServedStatus>,
+    /// What a HAProxy still holds and serves no more, because it has expired.
+    pub expired: Vec<ServedStatus>,
     /// When the CA was last asked.
     pub last_attempt_at: Option<Timestamp>,
     /// When a valid response last came.
@@ -245,6 +297,11 @@ impl CertificateStatus {
     #[must_use]
     pub fn served_this_update(&self) -> Option<Timestamp> {
         self.served.iter().map(|served| served.this_update).min()
+    }
+
+    /// What each HAProxy holds, whether it serves it or not.
+    pub fn held(&self) -> impl Iterator<Item = &ServedStatus> {
+        self.served.iter().chain(&self.expired)
     }
 
     /// How old that is.
@@ -264,13 +321,15 @@ impl CertificateStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HaproxyStatus {
     /// The socket's address, as the settings have it.
-    pub haproxy: String,
+    pub haproxy: Arc<str>,
     /// Whether the last look was answered; none before the first.
     pub up: Option<bool>,
     /// Its version.
     pub version: Option<String>,
     /// Its process.
     pub pid: Option<u32>,
+    /// Whether it shows what it holds; none before it was asked.
+    pub reads_back: Option<bool>,
     /// New processes seen behind this socket.
     pub reloads: u64,
     /// Certificates it has loaded.
@@ -296,8 +355,10 @@ pub struct Status {
     pub refresh_interval: Duration,
     /// Every HAProxy.
     pub haproxy: Vec<HaproxyStatus>,
-    /// Every certificate, by name.
-    pub certificates: Vec<CertificateStatus>,
+    /// Every certificate, by name. One that is as it was is the same allocation as in the snapshot before.
+    pub certificates: Vec<Arc<CertificateStatus>>,
+    /// Every frontend that is looked at by handshake.
+    pub probes: Vec<ProbeStatus>,
     /// What is wrong beyond one certificate: disks, directories.
     pub troubles: Vec<Trouble>,
 }
@@ -325,10 +386,11 @@ impl Status {
         states
     }
 
-    /// The earliest nextUpdate of all that is served.
+    /// The earliest nextUpdate of all that HAProxys hold, served or expired, for certificates that are to be stapled.
     #[must_use]
     pub fn min_next_update(&self) -> Option<Timestamp> {
-        self.certificates.iter().flat_map(|certificate| &certificate.served).map(|served| served.next_update).min()
+        let stapled = self.certificates.iter().filter(|certificate| !certificate.state.is_let_be());
+        stapled.flat_map(|certificate| certificate.held()).map(|held| held.next_update).min()
     }
 
     /// The answer in one word, given whether the worker makes progress.
@@ -336,110 +398,12 @@ impl Status {
     pub fn health(&self, progress: Progress) -> Health {
         let trouble = !self.troubles.is_empty()
             || self.haproxy.iter().any(|haproxy| haproxy.up == Some(false) || haproxy.trouble.is_some())
-            || self.certificates.iter().any(|certificate| certificate.state.is_trouble());
+            || self.certificates.iter().any(|certificate| certificate.state.is_trouble())
+            || self.probes.iter().any(ProbeStatus::is_trouble);
         match (progress, trouble) {
             (Progress::None, _) => Health::Stuck,
             (Progress::Made, true) => Health::Degraded,
             (Progress::Made, false) => Health::Ok,
         }
     }
-
-    /// The JSON of `/healthz` and `/status`. `most` limits the certificates, the worst come first.
-    #[must_use]
-    pub fn to_json(&self, health: Health, most: Option<usize>, now: Timestamp) -> Value {
-        let mut order: Vec<&CertificateStatus> = self.certificates.iter().collect();
-        order.sort_by(|a, b| (a.state, &a.certificate).cmp(&(b.state, &b.certificate)));
-        let certificates: Vec<Value> = match most {
-            Some(most) => order.into_iter().take(most).map(|one| brief(one, now)).collect(),
-            None => order.into_iter().map(|one| full(one, now)).collect(),
-        };
-        let states: BTreeMap<&str, usize> =
-            self.states().into_iter().map(|(state, count)| (state.label(), count)).collect();
-        json!({
-            "status": health,
-            "version": env!("CARGO_PKG_VERSION"),
-            "started_at": self.started_at,
-            "last_pass_at": self.last_pass_at,
-            "haproxy": self.haproxy,
-            "states": states,
-            "troubles": self.troubles,
-            "certificates": certificates,
-        })
-    }
-}
-
-fn brief(certificate: &CertificateStatus, now: Timestamp) -> Value {
-    json!({
-        "certificate": certificate.certificate,
-        "state": certificate.state,
-        "ocsp_status": certificate.ocsp_status,
-        "staple_age_seconds": certificate.staple_age(now).map(|age| age.as_secs()),
-        "staple_next_update": certificate.staple.as_ref().map(|staple| staple.next_update),
-        "detail": certificate.detail,
-    })
-}
-
-fn full(certificate: &CertificateStatus, now: Timestamp) -> Value {
-    let mut value = serde_json::to_value(certificate).unwrap_or(Value::Null);
-    if let (Value::Object(all), Value::Object(brief)) = (&mut value, brief(certificate, now)) {
-        all.extend(brief);
-    }
-    value
-}
-
-/// Whether the worker is alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// It turned its loop and finished its scans in time.
-    Made,
-    /// It did not.
-    None,
-}
-
-/// The worker's sign of life. Only the worker stamps it; a reader only compares.
-#[derive(Debug)]
-pub struct Pulse {
-    turned: AtomicU64,
-    scanned: AtomicU64,
-    longest_scan_gap: Duration,
-}
-
-/// The worker turns its loop at least once a second; this long without a turn is no delay but a fault.
-const LONGEST_TURN_GAP: Duration = Duration::from_secs(30);
-
-impl Pulse {
-    /// For a worker that scans every `scan_interval`.
-    #[must_use]
-    pub fn new(scan_interval: Duration) -> Self {
-        // Three scans missed, and a minute's grace for a slow disk.
-        let longest_scan_gap = scan_interval.saturating_mul(3).saturating_add(Duration::from_secs(60));
-        Self { turned: AtomicU64::new(0), scanned: AtomicU64::new(0), longest_scan_gap }
-    }
-
-    /// The worker turned its loop.
-    pub fn turn(&self, now: Monotonic) {
-        self.turned.store(millis(now), Ordering::Relaxed);
-    }
-
-    /// The worker finished a look at the disk.
-    pub fn scan(&self, now: Monotonic) {
-        self.scanned.store(millis(now), Ordering::Relaxed);
-    }
-
-    /// Whether both happened recently enough.
-    #[must_use]
-    pub fn progress(&self, now: Monotonic) -> Progress {
-        let late = |stamp: &AtomicU64, most: Duration| {
-            now.since(Monotonic::new(Duration::from_millis(stamp.load(Ordering::Relaxed)))) > most
-        };
-        if late(&self.turned, LONGEST_TURN_GAP) || late(&self.scanned, self.longest_scan_gap) {
-            Progress::None
-        } else {
-            Progress::Made
-        }
-    }
-}
-
-fn millis(at: Monotonic) -> u64 {
-    u64::try_from(at.since(Monotonic::default()).as_millis()).unwrap_or(u64::MAX)
 }

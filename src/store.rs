@@ -16,11 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use openssl::sha::sha256;
 
 pub use self::error::{Operation, Place, StoreError};
-use self::file::Attributes;
+use self::file::{Attributes, Torn};
 pub use self::journal::OpenJournal;
 use crate::certificate::{Fingerprint, Issuer};
+use crate::listings::Listings;
 use crate::ocsp::Staple;
 use crate::settings::OcspFiles;
 
@@ -43,7 +45,7 @@ pub enum Written {
 pub struct Store {
     state_dir: PathBuf,
     ocsp_files: OcspFiles,
-    /// Directories of certificates that hold no temporary file of a process that died.
+    /// Directories that hold no temporary file of a process that died.
     tidy: Mutex<BTreeSet<PathBuf>>,
 }
 
@@ -72,22 +74,26 @@ impl Store {
 
     /// Whether there still is a staple saved for this certificate; what is in it is not looked at.
     #[must_use]
-    pub fn has_staple(&self, fingerprint: Fingerprint) -> bool {
-        self.state_path(fingerprint, STAPLE).exists()
+    pub fn has_staple(&self, fingerprint: Fingerprint, listings: &mut Listings) -> bool {
+        listings.has(&self.state_path(fingerprint, STAPLE))
     }
 
     /// Whether there still is a downloaded issuer saved for this leaf; what is in it is not looked at.
     #[must_use]
-    pub fn has_issuer(&self, leaf: Fingerprint) -> bool {
-        self.state_path(leaf, ISSUER).exists()
+    pub fn has_issuer(&self, leaf: Fingerprint, listings: &mut Listings) -> bool {
+        listings.has(&self.state_path(leaf, ISSUER))
     }
 
-    /// The downloaded issuer of this leaf; unverified.
+    /// The downloaded issuer of this leaf, as it was saved; unverified.
+    ///
+    /// That it signed the leaf proves its name and its key and nothing else: with a damaged notAfter it would pass for
+    /// expired for ever. So what is not what was saved is nothing, and is downloaded again.
     ///
     /// # Errors
     /// When there is something and it cannot be read.
     pub fn load_issuer(&self, leaf: Fingerprint) -> Result<Option<Vec<u8>>, StoreError> {
-        self.load_state(leaf, ISSUER)
+        let sealed = self.load_state(leaf, ISSUER)?;
+        Ok(sealed.as_deref().and_then(unseal).map(<[u8]>::to_vec))
     }
 
     /// Saves the downloaded issuer of this leaf.
@@ -95,7 +101,7 @@ impl Store {
     /// # Errors
     /// When the disk does not take it. What was saved before is still there.
     pub fn save_issuer(&self, leaf: Fingerprint, issuer: &Issuer) -> Result<Written, StoreError> {
-        self.save_state(leaf, ISSUER, issuer.certificate().der())
+        self.save_state(leaf, ISSUER, &seal(issuer.certificate().der()))
     }
 
     /// What a certificate's `.ocsp` file holds; unverified. An empty file is `Some` of nothing: people make one to have
@@ -125,9 +131,9 @@ impl Store {
         self.remove_bytes(ocsp, staple.der())
     }
 
-    /// Removes from the state directory what belongs to no certificate in `keep`, and the temporary files and journals of
-    /// processes that died, all of it only if last written before `older_than`. Says how many files that were. Files that
-    /// are not of our making stay.
+    /// Removes from the state directory what belongs to no certificate in `keep`, and the journals of processes that died,
+    /// if last written before `older_than`. Says how many files that were. Temporary files of processes that died go
+    /// whatever their age, once. Files that are not of our making stay.
     ///
     /// # Errors
     /// With the first file that could not be removed; the others are removed all the same.
@@ -139,6 +145,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             Err(error) => return Err(failed(Operation::Read, &self.state_dir, error)),
         };
+        self.tidy_up(&self.state_dir);
         let mut removed = 0;
         let mut first_failure = None;
         for entry in entries {
@@ -146,7 +153,7 @@ impl Store {
             let name = entry.file_name();
             let is_garbage = match fingerprint_of(&name.to_string_lossy()) {
                 Some(fingerprint) => !keep.contains(&fingerprint),
-                None => file::is_temporary(&name) || journal::is_journal(&name.to_string_lossy()),
+                None => journal::is_journal(&name.to_string_lossy()),
             };
             if !is_garbage {
                 continue;
@@ -182,7 +189,7 @@ impl Store {
             attributes.mend(ocsp);
             return Ok(Written::Unchanged);
         }
-        file::replace(ocsp, der, &attributes).map_err(|source| {
+        file::replace(ocsp, der, &attributes, Torn::Harmful).map_err(|source| {
             // It may have left its temporary file behind.
             self.tidy.lock().unwrap_or_else(PoisonError::into_inner).remove(directory);
             failed(Operation::Write, ocsp, source)
@@ -210,11 +217,15 @@ impl Store {
         if file::holds(&path, bytes) {
             return Ok(Written::Unchanged);
         }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(&self.state_dir)
-            .and_then(|()| file::replace(&path, bytes, &Attributes::STATE))
+        let attributes = match Attributes::in_directory(&self.state_dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let made = DirBuilder::new().recursive(true).mode(0o750).create(&self.state_dir);
+                made.and_then(|()| Attributes::in_directory(&self.state_dir))
+            }
+            known => known,
+        };
+        attributes
+            .and_then(|attributes| file::replace(&path, bytes, &attributes, Torn::Harmless))
             .map_err(|source| StoreError::new(Operation::Write, Place::StateDirectory, path, source))?;
         Ok(Written::Replaced)
     }
@@ -229,6 +240,16 @@ impl Store {
             file::remove_temporary_files(directory);
         }
     }
+}
+
+/// A certificate, and what it looked like: against decay, not against people.
+fn seal(der: &[u8]) -> Vec<u8> {
+    [der, sha256(der).as_slice()].concat()
+}
+
+fn unseal(sealed: &[u8]) -> Option<&[u8]> {
+    let (der, seal) = sealed.split_last_chunk::<32>()?;
+    (sha256(der) == *seal).then_some(der)
 }
 
 /// Whose state a file of this name is.

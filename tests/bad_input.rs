@@ -19,6 +19,8 @@ mod disks;
 mod files;
 #[path = "bad_input/sockets.rs"]
 mod sockets;
+#[path = "bad_input/state.rs"]
+mod state;
 
 #[path = "support/site.rs"]
 mod site;

@@ -102,6 +102,12 @@ fn wait_for_native(stapler: &mut Stapler, state: &str, served: bool) -> Value {
     support::stapler::certificate(&status, "/native.pem").unwrap().clone()
 }
 
+/// What became of one step of its way.
+fn outcome<'a>(entry: &'a Value, step: &str) -> &'a str {
+    let steps = entry["steps"].as_array().unwrap();
+    steps.iter().find(|each| each["step"] == step).unwrap()["outcome"].as_str().unwrap()
+}
+
 fn series(scene: &Scene, name: &str, more: &str) -> String {
     let path = scene.haproxy.certificate("native.pem");
     format!("haproxy_stapler_{name}{{certificate=\"{}\"{more}}}", path.display())
@@ -117,6 +123,8 @@ fn what_haproxy_updates_is_shown_and_its_failures_are_told() {
     assert!(entry["staple_age_seconds"].as_u64().is_some_and(|age| (60..300).contains(&age)), "{entry:#}");
     assert_eq!(entry["served"][0]["next_update"], entry["staple_next_update"]);
     assert!(entry["detail"].as_str().unwrap().contains("set 'ocsp-update off' to hand it over"), "{entry:#}");
+    let way = ["fetched", "verified", "kept", "entry", "installed"].map(|step| outcome(&entry, step));
+    assert_eq!(way, ["done", "done", "skipped", "done", "done"], "{entry:#}");
     wait_for_state(&mut stapler, "/ours.pem", "stapled");
     let response = stapled_bytes(scene.haproxy.port(), "native.test").unwrap();
     assert!(openssl_judges(&response, &scene.native).0);
@@ -139,6 +147,7 @@ fn what_haproxy_updates_is_shown_and_its_failures_are_told() {
     assert!(detail.contains("served until") && detail.contains("HTTP error"), "{detail}");
     assert!(detail.contains("set 'ocsp-update off' to hand it over"), "{detail}");
     assert_eq!((&entry["ocsp_status"], &entry["trouble"]["kind"]), (&"good".into(), &"native_update".into()));
+    assert_eq!((outcome(&entry, "fetched"), outcome(&entry, "installed")), ("failed", "done"), "{entry:#}");
     assert_eq!(stapler.status().unwrap()["status"], "degraded");
     assert_eq!(stapled_bytes(scene.haproxy.port(), "native.test"), Some(response.clone()));
 
@@ -219,6 +228,7 @@ fn a_response_that_haproxy_took_and_a_strict_client_refuses_is_told() {
     let entry = wait_for_native(&mut stapler, "unstapled", false);
     assert!(entry["detail"].as_str().unwrap().contains("of no use"), "{entry:#}");
     assert_eq!(entry["trouble"]["kind"], "responder_unauthorized", "{entry:#}");
+    assert_eq!((outcome(&entry, "verified"), outcome(&entry, "installed")), ("failed", "not_reached"), "{entry:#}");
     assert_eq!((&entry["ocsp_status"], &entry["staple_age_seconds"]), (&"none".into(), &Value::Null));
     scene.assert_untouched();
 }

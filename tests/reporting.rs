@@ -11,6 +11,8 @@
 
 #[path = "reporting/endpoints.rs"]
 mod endpoints;
+#[path = "support/everything.rs"]
+mod everything;
 #[path = "reporting/log.rs"]
 mod log;
 #[path = "reporting/metrics.rs"]

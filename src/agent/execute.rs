@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 
 use super::Peers;
 use super::fold::{DiskDone, Done, Installed, Restored};
-use super::journal::{self, Journalled};
+use super::journal::{Journalled, Journals};
+use super::means::{Means, Threads};
 use super::native::Holds;
 use super::plan::{Item, Job, Watched};
 use super::world::{DiskTask, Kept};
@@ -20,10 +21,12 @@ use crate::clock::{Clock, earlier};
 use crate::discovery::Scanner;
 use crate::fetch;
 use crate::haproxy::{
-    self, Entry, Held, HeldResponse, Installation, IssuerKnowledge, Journal, Outcome, OverwritePolicy, Process,
+    self, Entries, Held, HeldResponse, Installation, IssuerKnowledge, Journal, Outcome, OverwritePolicy, Process,
     RuntimeApi, StapleView,
 };
+use crate::listings::Listings;
 use crate::ocsp::{self, CertId, Staple};
+use crate::probe::{self, Trust};
 use crate::responder::Responder;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError, Written};
@@ -33,42 +36,48 @@ const STATE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
 /// The peers, the disk and the clock, shared with the tasks.
 #[derive(Debug)]
-pub(super) struct Hands<R, H> {
+pub(super) struct Hands<R, H, T> {
     clock: Clock,
     responder: Arc<R>,
     haproxies: Vec<Arc<H>>,
+    threads: T,
     store: Arc<Store>,
+    journals: Journals<T>,
     /// Only one scan runs at a time; the lock is never waited for.
     scanner: Arc<Mutex<Scanner>>,
 }
 
-impl<R: Responder, H: RuntimeApi> Hands<R, H> {
-    pub(super) fn new(settings: &Settings, clock: Clock, peers: Peers<R, H>) -> Self {
+impl<R: Responder, H: RuntimeApi, T: Threads> Hands<R, H, T> {
+    pub(super) fn new(settings: &Settings, means: Means<T>, peers: Peers<R, H>) -> Self {
+        let store = Arc::new(Store::new(settings.state_dir.clone(), settings.ocsp_files));
         Self {
-            clock,
+            clock: means.clock,
+            journals: Journals::new(store.clone(), means.threads.clone()),
+            threads: means.threads,
             responder: Arc::new(peers.responder),
             haproxies: peers.haproxies.into_iter().map(Arc::new).collect(),
-            store: Arc::new(Store::new(settings.state_dir.clone(), settings.ocsp_files)),
+            store,
             scanner: Arc::new(Mutex::new(Scanner::new(settings.certs.clone(), settings.path_map.clone()))),
         }
     }
 
     /// Starts a job.
     pub(super) fn start(&self, job: Job, jobs: &mut JoinSet<Done>) {
-        let clock = self.clock;
+        let clock = self.clock.clone();
         match job {
             Job::Scan { also, kept } => {
                 let (scanner, store) = (self.scanner.clone(), self.store.clone());
-                jobs.spawn_blocking(move || {
+                self.on_thread(jobs, move || {
                     let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
                     let scan = scanner.scan(&also);
-                    let lost = kept.into_iter().filter(|what| !is_there(&store, what)).collect();
+                    let mut listings = Listings::default();
+                    let lost = kept.into_iter().filter(|what| !is_there(&store, what, &mut listings)).collect();
                     Done::Scan { scan, lost }
                 });
             }
             Job::Disk { tasks } => {
                 let store = self.store.clone();
-                jobs.spawn_blocking(move || {
+                self.on_thread(jobs, move || {
                     let now = clock.now().wall;
                     Done::Disk(tasks.into_iter().map(|task| disk(&store, task, now)).collect())
                 });
@@ -80,22 +89,27 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
                     Done::Fetch { fingerprint, host, report }
                 });
             }
-            Job::DownloadIssuer { leaf, host, deadline } => {
+            Job::DownloadIssuer { host, errand } => {
                 let responder = self.responder.clone();
                 jobs.spawn(async move {
-                    let sent = clock.now().monotonic;
-                    let outcome = fetch::issuer(&*responder, &leaf, deadline).await;
-                    Done::DownloadIssuer { fingerprint: leaf.fingerprint(), host, sent, outcome }
+                    let report = fetch::issuer(&*responder, &clock, &errand).await;
+                    Done::DownloadIssuer { fingerprint: errand.leaf.fingerprint(), host, report }
                 });
             }
             Job::Look { peer } => {
                 self.with_haproxy(peer, jobs, async move |api| Done::Look { peer, outcome: haproxy::look(&*api).await })
             }
-            Job::Survey { peer, address, process, first } => {
-                let store = self.store.clone();
+            Job::Survey { peer, address, process, known, first } => {
+                let journals = self.journals.clone();
                 self.with_haproxy(peer, jobs, async move |api| Done::Survey {
                     peer,
-                    surveyed: journal::survey(&*api, &store, &address, &process, first, &clock).await,
+                    surveyed: journals.survey(&*api, &address, &process, &known, first, &clock).await,
+                });
+            }
+            Job::Probe { index, target, issuers, deadline } => {
+                jobs.spawn(async move {
+                    let report = probe::probe(&target, &Trust::Issuers(issuers), deadline, &clock).await;
+                    Done::Probe { index, report }
                 });
             }
             Job::Watch { peer, process, watched } => self.with_haproxy(peer, jobs, async move |api| Done::Watch {
@@ -103,16 +117,21 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
                 read: watch(&*api, &process, watched, clock.now().wall).await,
             }),
             Job::Install { peer, address, process, mut entries, items } => {
-                let store = self.store.clone();
+                let journals = self.journals.clone();
                 self.with_haproxy(peer, jobs, async move |api| {
                     let planned = items.iter().map(|item| (item.name.as_str(), StapleView::from(&item.staple)));
                     let journal = Journal::new(&address, &process, planned, clock.now().wall);
-                    let api = Journalled::new(api, store, journal, &process, clock);
+                    let api = Journalled::new(api, journals, journal, &process, clock.clone());
                     let outcomes = install(&api, &process, &mut entries, items, &clock).await;
                     Done::Install { peer, entries, outcomes, journal: api.close().await }
                 });
             }
         }
+    }
+
+    fn on_thread(&self, jobs: &mut JoinSet<Done>, work: impl FnOnce() -> Done + Send + 'static) {
+        let threads = self.threads.clone();
+        jobs.spawn(async move { threads.run(work).await });
     }
 
     fn with_haproxy<F>(&self, peer: usize, jobs: &mut JoinSet<Done>, work: impl FnOnce(Arc<H>) -> F)
@@ -129,7 +148,7 @@ impl<R: Responder, H: RuntimeApi> Hands<R, H> {
 async fn install<H: RuntimeApi>(
     api: &H,
     process: &Process,
-    entries: &mut Option<Vec<Entry>>,
+    entries: &mut Option<Entries>,
     items: Vec<Item>,
     clock: &Clock,
 ) -> Vec<(String, Installed)> {
@@ -165,7 +184,7 @@ fn installation(item: &Item, overwrite: OverwritePolicy) -> Installation<'_> {
 async fn newer<H: RuntimeApi>(
     api: &H,
     process: &Process,
-    entries: &mut Option<Vec<Entry>>,
+    entries: &mut Option<Entries>,
     item: &Item,
     held: &HeldResponse,
     now: Timestamp,
@@ -219,7 +238,7 @@ async fn watch<H: RuntimeApi>(
     let mut read = Vec::with_capacity(watched.len());
     let mut answers = true;
     for one in watched {
-        let held = if answers { haproxy::held(api, process, &one.key).await } else { Ok(None) };
+        let held = if answers { haproxy::held(api, process, &one.entry).await } else { Ok(None) };
         answers &= held.is_ok();
         let held = held.ok().filter(|_| answers).map(|held| holds(held, one.identity.as_ref(), now));
         read.push((one.name, held));
@@ -241,19 +260,19 @@ fn holds(held: Option<Held>, identity: Option<&(Certificate, Certificate)>, now:
     }
 }
 
-fn is_there(store: &Store, kept: &Kept) -> bool {
+fn is_there(store: &Store, kept: &Kept, listings: &mut Listings) -> bool {
     match kept {
-        Kept::Staple(fingerprint) => store.has_staple(*fingerprint),
-        Kept::Issuer(fingerprint) => store.has_issuer(*fingerprint),
-        Kept::Beside(ocsp) => ocsp.exists(),
+        Kept::Staple(fingerprint) => store.has_staple(*fingerprint, listings),
+        Kept::Issuer(fingerprint) => store.has_issuer(*fingerprint, listings),
+        Kept::Beside(ocsp) => listings.has(ocsp),
         Kept::Directory | Kept::Journal => true,
     }
 }
 
 fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
     match task {
-        DiskTask::Restore { leaf, issuer, beside } => {
-            DiskDone::Restored(Box::new(restore(store, &leaf, issuer, beside, now)))
+        DiskTask::Restore { leaf, issuer, beside, known } => {
+            DiskDone::Restored(Box::new(restore(store, &leaf, issuer, beside, known.as_ref(), now)))
         }
         DiskTask::Keep { fingerprint, staple, beside } => {
             let count = |written| usize::from(written == Written::Replaced);
@@ -284,6 +303,7 @@ fn restore(
     leaf: &Certificate,
     issuer: Option<Issuer>,
     beside: Vec<PathBuf>,
+    kept: Option<&Staple>,
     now: Timestamp,
 ) -> Restored {
     let fingerprint = leaf.fingerprint();
@@ -292,17 +312,25 @@ fn restore(
         trouble = Some(error);
         None
     };
-    let from_state = issuer.is_none().then(|| store.load_issuer(fingerprint).unwrap_or_else(&mut note)).flatten();
+    let downloaded = issuer.as_ref().is_none_or(|issuer| issuer.source() == IssuerSource::AuthorityInfoAccess);
+    let saved = downloaded.then(|| store.load_issuer(fingerprint).unwrap_or_else(&mut note)).flatten();
+    let from_state = saved.as_deref().filter(|_| issuer.is_none());
     let from_state = from_state
-        .and_then(|der| Issuer::find(leaf, &ca_issuers::certificates(&der), IssuerSource::AuthorityInfoAccess));
+        .and_then(|der| Issuer::find(leaf, &ca_issuers::certificates(der), IssuerSource::AuthorityInfoAccess));
     let known = issuer.or_else(|| from_state.clone());
+    let kept_issuer =
+        known.as_ref().is_some_and(|known| saved.as_deref().is_some_and(|saved| known.certificate().der() == saved));
     let judge = |der: Option<Vec<u8>>| {
-        der.zip(known.as_ref()).and_then(|(der, issuer)| verified(&der, leaf, issuer.certificate(), now))
+        let der = der?;
+        match kept.filter(|kept| kept.der() == der) {
+            Some(kept) => Some(kept.clone()),
+            None => verified(&der, leaf, known.as_ref()?.certificate(), now),
+        }
     };
     let state = judge(store.load(fingerprint).unwrap_or_else(&mut note));
     let beside: BTreeMap<PathBuf, Staple> =
         beside.into_iter().filter_map(|path| Some((path.clone(), judge(read_beside(store, &path))?))).collect();
-    Restored { fingerprint, issuer: from_state, state, beside, trouble }
+    Restored { fingerprint, issuer: from_state, kept_issuer, state, beside, trouble }
 }
 
 /// A `.ocsp` file that cannot be read is as good as none: it is HAProxy's to complain about, or ours to replace.
@@ -312,3 +340,6 @@ fn read_beside(store: &Store, ocsp: &Path) -> Option<Vec<u8>> {
         None
     })
 }
+
+#[cfg(test)]
+mod tests;

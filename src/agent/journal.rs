@@ -3,20 +3,71 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
+use super::means::Threads;
 use crate::clock::Clock;
 use crate::haproxy::{
-    self, Command, HaproxyError, Journal, Leftover, Process, RuntimeApi, SocketError, Survey, abort_leftover,
+    self, Command, HaproxyError, Journal, Known, Leftover, Process, RuntimeApi, SocketError, Survey, abort_leftover,
 };
 use crate::store::{OpenJournal, Store, StoreError};
 
 /// A staple that is not installed is worse than a transaction that is not written down: a disk is not waited for longer.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
+/// Where journals are kept.
+#[derive(Clone, Debug)]
+pub(super) struct Journals<T> {
+    store: Arc<Store>,
+    threads: T,
+    /// Those that are done with and cannot be removed. Unlocked, they would pass for those of a process that died, and
+    /// somebody else's transaction for its.
+    stuck: Arc<Mutex<Vec<OpenJournal>>>,
+}
+
+impl<T: Threads> Journals<T> {
+    pub(super) fn new(store: Arc<Store>, threads: T) -> Self {
+        Self { store, threads, stuck: Arc::default() }
+    }
+
+    /// Does it on a thread that may wait, and waits for that a little.
+    async fn on_disk<D: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<D, StoreError> + Send + 'static,
+    ) -> Result<D, StoreError> {
+        let store = self.store.clone();
+        let done = tokio::time::timeout(DISK_PATIENCE, self.threads.run(move || work(&store))).await;
+        done.unwrap_or_else(|_| Err(self.store.no_answer()))
+    }
+
+    /// Writes a journal. One that is there only when nobody waits for it any more goes at once: its batch took it for one
+    /// that could not be written.
+    async fn open(&self, journal: Journal) -> Result<OpenJournal, StoreError> {
+        let (opened, mut open) = oneshot::channel();
+        let journals = self.clone();
+        let written = self.threads.run(move || {
+            if let Err(Ok(late)) = opened.send(journals.store.open_journal(journal)) {
+                // Said when it was not there in time.
+                let _ = journals.remove(late);
+            }
+        });
+        let _ = tokio::time::timeout(DISK_PATIENCE, written).await;
+        open.close();
+        open.try_recv().unwrap_or_else(|_| Err(self.store.no_answer()))
+    }
+
+    fn remove(&self, journal: OpenJournal) -> Result<(), StoreError> {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.retain(|journal| journal.remove().is_err());
+        journal.remove().inspect_err(|_| stuck.push(journal))
+    }
+}
+
 /// A HAProxy whose transactions are written down: once for all of a batch, before the first.
 #[derive(Debug)]
-pub(super) struct Journalled<H> {
+pub(super) struct Journalled<H, T> {
     api: Arc<H>,
-    store: Arc<Store>,
+    journals: Journals<T>,
     journal: Journal,
     /// In HAProxy 2.2 a commit that fails leaves its transaction open, and aborting that one crashes HAProxy. So it must
     /// not be found by the next start.
@@ -31,10 +82,17 @@ struct State {
     written: Option<Result<(), StoreError>>,
 }
 
-impl<H: RuntimeApi> Journalled<H> {
-    pub(super) fn new(api: Arc<H>, store: Arc<Store>, journal: Journal, process: &Process, clock: Clock) -> Self {
+/// When the transactions of a batch were written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Noted {
+    Before,
+    Now,
+}
+
+impl<H: RuntimeApi, T: Threads> Journalled<H, T> {
+    pub(super) fn new(api: Arc<H>, journals: Journals<T>, journal: Journal, process: &Process, clock: Clock) -> Self {
         let forget_at_commit = !process.version.is_at_least(2, 4);
-        Self { api, store, journal, forget_at_commit, clock, state: Mutex::default() }
+        Self { api, journals, journal, forget_at_commit, clock, state: Mutex::default() }
     }
 
     /// Ends the batch: no transaction of it is open any more. Says whether it was written down; none if that was not
@@ -44,37 +102,47 @@ impl<H: RuntimeApi> Journalled<H> {
         self.state.into_inner().unwrap_or_else(PoisonError::into_inner).written
     }
 
-    async fn write_down(&self) {
+    async fn write_down(&self) -> Noted {
         let is_done = |state: &State| state.open.is_some() || matches!(state.written, Some(Err(_)));
         if is_done(&self.state.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return;
+            return Noted::Before;
         }
-        let (store, mut journal) = (self.store.clone(), self.journal.clone());
+        let mut journal = self.journal.clone();
         // HAProxy may have been reloaded since it was last looked at: the transaction will be open in the process that
         // answers now.
         if let Ok(process) = haproxy::look(&*self.api).await {
             journal = journal.in_process(&process, self.clock.now().wall);
         }
-        let written = on_disk(&self.store, move || store.open_journal(journal)).await;
+        let written = self.journals.open(journal).await;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.written = Some(written.map(|open| state.open = Some(open)));
+        Noted::Now
     }
 
     async fn forget(&self) {
         let open = self.state.lock().unwrap_or_else(PoisonError::into_inner).open.take();
+        let journals = self.journals.clone();
         if let Some(open) = open
-            && let Err(error) = on_disk(&self.store, move || open.remove()).await
+            && let Err(error) = self.journals.on_disk(move |_| journals.remove(open)).await
         {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).written = Some(Err(error));
         }
     }
 }
 
-impl<H: RuntimeApi> RuntimeApi for Journalled<H> {
+impl<H: RuntimeApi, T: Threads> RuntimeApi for Journalled<H, T> {
     async fn exchange(&self, command: &Command) -> Result<String, SocketError> {
-        if command.is_transaction_step() {
-            self.write_down().await;
-        } else if self.forget_at_commit && command.is_commit() {
+        if command.asks_for_transaction() {
+            let reply = self.api.exchange(command).await?;
+            // Writing it down takes a moment in which somebody else may open one, and HAProxy before 3.1 may mix the
+            // two. So nothing but the answer to this question lies between it and our transaction.
+            return if command.is_answered_by_none(&reply) && self.write_down().await == Noted::Now {
+                self.api.exchange(command).await
+            } else {
+                Ok(reply)
+            };
+        }
+        if self.forget_at_commit && command.is_commit() {
             self.forget().await;
         }
         self.api.exchange(command).await
@@ -91,67 +159,59 @@ pub(super) struct Surveyed {
     pub(super) trouble: Option<StoreError>,
 }
 
-/// Looks at what HAProxy has loaded and ends what a crash of ours left open there. The disk is looked at only where that
-/// is possible: at the first survey after our start, and while a transaction is open.
-pub(super) async fn survey<H: RuntimeApi>(
-    api: &H,
-    store: &Arc<Store>,
-    address: &str,
-    process: &Process,
-    first: bool,
-    clock: &Clock,
-) -> Surveyed {
-    let mut surveyed = Surveyed { outcome: haproxy::survey(api, process).await, aborted: None, trouble: None };
-    if let Ok(survey) = &mut surveyed.outcome
-        && (first || survey.transaction_open.is_some())
-    {
-        match settle(api, store, address, process, survey.transaction_open.as_deref(), clock).await {
-            Ok(true) => surveyed.aborted = survey.transaction_open.take(),
-            Ok(false) => {}
-            Err(error) => surveyed.trouble = Some(error),
+impl<T: Threads> Journals<T> {
+    /// Looks at what HAProxy has loaded and ends what a crash of ours left open there. The disk is looked at only where
+    /// that is possible: at the first survey after our start, and while a transaction is open.
+    pub(super) async fn survey<H: RuntimeApi>(
+        &self,
+        api: &H,
+        address: &str,
+        process: &Process,
+        known: &Known,
+        first: bool,
+        clock: &Clock,
+    ) -> Surveyed {
+        let mut surveyed =
+            Surveyed { outcome: haproxy::survey(api, process, known).await, aborted: None, trouble: None };
+        if let Ok(survey) = &mut surveyed.outcome
+            && (first || survey.transaction_open.is_some())
+        {
+            match self.settle(api, address, process, survey.transaction_open.as_deref(), clock).await {
+                Ok(true) => surveyed.aborted = survey.transaction_open.take(),
+                Ok(false) => {}
+                Err(error) => surveyed.trouble = Some(error),
+            }
         }
+        surveyed
     }
-    surveyed
-}
 
-/// Whether the open transaction was ours and is aborted.
-async fn settle<H: RuntimeApi>(
-    api: &H,
-    store: &Arc<Store>,
-    address: &str,
-    process: &Process,
-    open: Option<&str>,
-    clock: &Clock,
-) -> Result<bool, StoreError> {
-    let (reader, haproxy) = (store.clone(), address.to_owned());
-    let Some(left) = on_disk(store, move || reader.left_journal(&haproxy)).await? else { return Ok(false) };
-    let open = open.filter(|_| left.journal().is_about(process, clock.now().wall));
-    let leftover = match open {
-        Some(open) => abort_leftover(api, process, left.journal(), open).await,
-        None => Ok(Leftover::Foreign),
-    };
-    match leftover {
-        Ok(leftover) => {
-            on_disk(store, move || left.remove()).await?;
-            Ok(leftover == Leftover::Aborted)
+    /// Whether the open transaction was ours and is aborted.
+    async fn settle<H: RuntimeApi>(
+        &self,
+        api: &H,
+        address: &str,
+        process: &Process,
+        open: Option<&str>,
+        clock: &Clock,
+    ) -> Result<bool, StoreError> {
+        let haproxy = address.to_owned();
+        let Some(left) = self.on_disk(move |store| store.left_journal(&haproxy)).await? else { return Ok(false) };
+        let open = open.filter(|_| left.journal().is_about(process, clock.now().wall));
+        let leftover = match open {
+            Some(open) => abort_leftover(api, process, left.journal(), open).await,
+            None => Ok(Leftover::Foreign),
+        };
+        match leftover {
+            Ok(leftover) => {
+                self.on_disk(move |_| left.remove()).await?;
+                Ok(leftover == Leftover::Aborted)
+            }
+            // The journal stays for the next survey.
+            Err(error) => {
+                tracing::debug!(haproxy = address, %error, "whose transaction is open could not be found out");
+                Ok(false)
+            }
         }
-        // The journal stays for the next survey.
-        Err(error) => {
-            tracing::debug!(haproxy = address, %error, "whose transaction is open could not be found out");
-            Ok(false)
-        }
-    }
-}
-
-/// Does it on a thread that may wait, and waits for that a little.
-async fn on_disk<T: Send + 'static>(
-    store: &Store,
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::time::timeout(DISK_PATIENCE, tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Ok(Err(_)) | Err(_) => Err(store.no_answer()),
     }
 }
 
@@ -160,6 +220,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
+    use crate::agent::BlockingThreads;
     use crate::settings::OcspFiles;
 
     /// A HAProxy that was reloaded a moment ago.
@@ -176,7 +237,7 @@ mod tests {
     impl RuntimeApi for Reloaded {
         async fn exchange(&self, command: &Command) -> Result<String, SocketError> {
             let is_look = command.encode("") == "show info\n";
-            Ok(if is_look { info(8) } else { "Transaction created for certificate a.pem!\n\n".to_owned() })
+            Ok(if is_look { info(8) } else { "No ongoing transaction!\n\n".to_owned() })
         }
     }
 
@@ -186,8 +247,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::new(directory.path().to_owned(), OcspFiles::Never));
         let journal = Journal::new("/s", &process(7), [], now);
-        let api = Journalled::new(Arc::new(Reloaded), store.clone(), journal, &process(7), Clock::anchored(now));
-        api.exchange(&Command::set_certificate_response("a.pem", &[1]).unwrap()).await.unwrap();
+        let journals = Journals::new(store.clone(), BlockingThreads);
+        let api = Journalled::new(Arc::new(Reloaded), journals, journal, &process(7), Clock::anchored(now));
+        api.exchange(&Command::ask_for_transaction()).await.unwrap();
         // Killed.
         drop(api);
         let left = store.left_journal("/s").unwrap().unwrap();

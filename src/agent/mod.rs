@@ -4,15 +4,28 @@
 //! responder that hangs holds one place in its host's queue, a dead socket holds its own HAProxy, a slow disk holds the
 //! disk. The agent is the only owner of state.
 
+mod asking;
+mod cadence;
 mod execute;
 mod fold;
+mod identity;
 mod journal;
+mod judge;
+mod means;
 mod native;
 mod peer;
 mod places;
 mod plan;
+mod probes;
+mod progress;
 mod publish;
+mod rows;
+mod since;
+mod storms;
+#[cfg(test)]
+mod tests;
 mod transitions;
+mod troubles;
 mod world;
 
 use std::sync::Arc;
@@ -22,8 +35,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use self::cadence::Cadence;
 use self::execute::Hands;
 use self::fold::Done;
+pub use self::means::{BlockingThreads, Means, Threads};
+use self::probes::Probe;
 use self::transitions::Transitions;
 use self::world::World;
 use crate::clock::{Clock, Moment, Monotonic};
@@ -67,6 +83,8 @@ pub enum Until {
     Stopped,
     /// Until one pass over all certificates is done, or it is told to stop.
     PassDone,
+    /// The same, and every frontend of STAPLER_PROBES has been looked at.
+    Probed,
 }
 
 /// A job of the agent panicked: a fault of this program. What the job held cannot be told free again, so the agent stops;
@@ -79,32 +97,33 @@ pub struct JobFailed(#[from] JoinError);
 ///
 /// # Errors
 /// When a job panicked.
-pub async fn run<R: Responder, H: RuntimeApi>(
+pub async fn run<R: Responder, H: RuntimeApi, T: Threads>(
     settings: Arc<Settings>,
-    clock: Clock,
+    means: Means<T>,
     peers: Peers<R, H>,
     reports: Reports,
     until: Until,
     shutdown: CancellationToken,
 ) -> Result<(), JobFailed> {
+    let clock = means.clock.clone();
     let now = clock.now();
     let mut agent = Agent {
-        world: World::new(settings.clone(), now),
-        hands: Hands::new(&settings, clock, peers),
+        world: World::new(settings.clone(), means.cadence, now),
+        hands: Hands::new(&settings, means, peers),
         jobs: JoinSet::new(),
         transitions: Transitions::default(),
         published: None,
         dirty: true,
-        clock,
+        clock: clock.clone(),
         reports,
     };
     for peer in &agent.world.peers {
-        agent.reports.counters.know_haproxy(&peer.label());
+        agent.reports.counters.know_haproxy(peer.label());
     }
     agent.publish(now);
     while !shutdown.is_cancelled() {
         let wake = agent.turn();
-        if until == Until::PassDone && agent.world.last_pass_at.is_some() {
+        if agent.world.is_done(until) {
             break;
         }
         tokio::select! {
@@ -118,9 +137,9 @@ pub async fn run<R: Responder, H: RuntimeApi>(
     agent.finish().await
 }
 
-struct Agent<R, H> {
+struct Agent<R, H, T> {
     world: World,
-    hands: Hands<R, H>,
+    hands: Hands<R, H, T>,
     jobs: JoinSet<Done>,
     transitions: Transitions,
     published: Option<Monotonic>,
@@ -129,7 +148,7 @@ struct Agent<R, H> {
     reports: Reports,
 }
 
-impl<R: Responder, H: RuntimeApi> Agent<R, H> {
+impl<R: Responder, H: RuntimeApi, T: Threads> Agent<R, H, T> {
     /// Plans and starts what is due; returns when to turn again if nothing comes back before.
     fn turn(&mut self) -> Monotonic {
         let now = self.clock.now();
@@ -139,6 +158,7 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
             self.hands.start(job, &mut self.jobs);
         }
         self.end_pass(now);
+        self.transitions.log_storms(now.monotonic);
         let certificates = u32::try_from(self.world.leaves.len()).unwrap_or(u32::MAX);
         let pause = PUBLISH_INTERVAL.saturating_add(PUBLISH_INTERVAL_PER_CERTIFICATE.saturating_mul(certificates));
         let due = self.published.map_or(now.monotonic, |at| at.after(pause));
@@ -159,7 +179,7 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
         let mut next = Some(first);
         while let Some(done) = next {
             let done = done?;
-            // Looks come every second and rarely bring news.
+            // Looks come all the time and rarely bring news.
             self.dirty |= !matches!(done, Done::Look { outcome: Ok(_), .. }) || !self.world.all_peers_are_up();
             if matches!(done, Done::Scan { .. }) {
                 self.reports.pulse.scan(now.monotonic);
@@ -174,7 +194,9 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
     fn end_pass(&mut self, now: Moment) {
         let Some(started) = self.world.pass_started.filter(|_| self.world.is_settled()) else { return };
         self.world.pass_started = None;
-        self.world.last_pass_at = Some(now.wall);
+        if self.world.last_pass_at.replace(now.wall).is_none() {
+            probes::hurry(&mut self.world, now.monotonic);
+        }
         self.reports.counters.passes.inc();
         self.reports.counters.pass_duration.observe(now.monotonic.since(started).as_secs_f64());
         self.dirty = true;
@@ -184,8 +206,9 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
     fn publish(&mut self, now: Moment) {
         self.dirty = false;
         self.published = Some(now.monotonic);
-        let status = Arc::new(self.world.status(now));
-        self.transitions.log(&status);
+        let before = self.reports.status.borrow().clone();
+        let status = Arc::new(self.world.status(&before, now));
+        self.transitions.log(&status, now.monotonic);
         self.reports.status.send_replace(status);
     }
 
@@ -194,6 +217,7 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
         let deadline = self.clock.now().monotonic.after(SHUTDOWN_GRACE);
         while self.world.disk.running || self.world.peers.iter().any(|peer| peer.running) {
             tokio::select! {
+                biased;
                 Some(done) = self.jobs.join_next() => self.take(done)?,
                 () = self.clock.sleep_until(deadline) => {
                     tracing::warn!("stopped without waiting for HAProxy or the disk any longer");
@@ -204,6 +228,7 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
         }
         let now = self.clock.now();
         self.publish(now);
+        self.transitions.log_rest();
         Ok(())
     }
 }
@@ -211,6 +236,15 @@ impl<R: Responder, H: RuntimeApi> Agent<R, H> {
 impl World {
     fn all_peers_are_up(&self) -> bool {
         self.peers.iter().all(|peer| peer.up == Some(true))
+    }
+
+    /// Whether there is no reason to go on.
+    fn is_done(&self, until: Until) -> bool {
+        match until {
+            Until::Stopped => false,
+            Until::PassDone => self.last_pass_at.is_some(),
+            Until::Probed => self.last_pass_at.is_some() && self.probes.iter().all(Probe::is_done),
+        }
     }
 
     /// Whether everything that was due has been tried: the disk was looked at, nothing is under way or waiting, and each

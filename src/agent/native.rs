@@ -1,5 +1,6 @@
 //! Certificates that HAProxy updates by itself: watched, not touched. No IO.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 use crate::clock::later;
 use crate::haproxy::{LastUpdate, NativeUpdate};
 use crate::ocsp::{SKEW, Staple};
-use crate::status::{OcspStatus, ServedStatus, State, Trouble};
+use crate::status::{OcspStatus, ServedStatus, State, Step, Trouble};
 
 /// HAProxy fetches its first responses one after the other. Nothing is said meanwhile.
 const FIRST_UPDATES: Duration = Duration::from_secs(60);
@@ -114,35 +115,41 @@ impl Native {
     }
 
     /// What it serves. A response that is known to be wrong does not count.
-    pub(super) fn served(&self, haproxy: &str, now: Timestamp) -> Option<ServedStatus> {
+    pub(super) fn served(&self, haproxy: &Arc<str>, now: Timestamp) -> Option<ServedStatus> {
+        let is_served = match &self.held {
+            Some(Holds::Genuine(staple)) => staple.is_serving(now),
+            Some(Holds::Unjudged { next_update: Some(next_update), .. }) => later(now, SKEW) < *next_update,
+            _ => false,
+        };
+        self.held(haproxy).filter(|_| is_served)
+    }
+
+    /// The same, however old it is.
+    pub(super) fn held(&self, haproxy: &Arc<str>) -> Option<ServedStatus> {
         let (this_update, next_update) = match &self.held {
-            Some(Holds::Genuine(staple)) if staple.is_serving(now) => (staple.this_update(), staple.next_update()),
-            Some(Holds::Unjudged { this_update, next_update: Some(next_update) })
-                if later(now, SKEW) < *next_update =>
-            {
-                (*this_update, *next_update)
-            }
+            Some(Holds::Genuine(staple)) => (staple.this_update(), staple.next_update()),
+            Some(Holds::Unjudged { this_update, next_update: Some(next_update) }) => (*this_update, *next_update),
             _ => return None,
         };
-        Some(ServedStatus { haproxy: haproxy.to_owned(), this_update, next_update })
+        Some(ServedStatus { haproxy: haproxy.clone(), this_update, next_update })
     }
 
     /// What to think of it, in a process that has been running for `uptime`.
     pub(super) fn verdict(&self, uptime: Duration, now: Timestamp) -> Verdict {
         if ocsp_status(self.staple(now)) == OcspStatus::Revoked {
             let text = "the CA says it is revoked, and HAProxy's own ocsp-update staples that answer";
-            return trouble(State::Revoked, "revoked", text.to_owned(), "replace the certificate");
+            return trouble(State::Revoked, Step::Verified, "revoked", text.to_owned(), "replace the certificate");
         }
         let fails = self.failure.as_ref().map(|reason| {
             let times = self.update.failures;
             format!("HAProxy's own ocsp-update fails ({reason}; {times} failed so far)")
         });
-        if let Some(served) = self.served("", now) {
+        if let Some(served) = self.served(&Arc::default(), now) {
             let until = served.next_update;
             return match fails {
                 Some(fails) => {
                     let text = format!("served until {until}, but {fails}; {HAND_OVER}");
-                    trouble(State::RefreshFailing, "native_update", text, LOOK)
+                    trouble(State::RefreshFailing, Step::Fetched, "native_update", text, LOOK)
                 }
                 None => quiet(&format!(", good until {until}")),
             };
@@ -152,7 +159,7 @@ impl Native {
             (Some(Holds::Refused { kind, reason }), _) => {
                 let text =
                     format!("HAProxy's own ocsp-update holds a response that is of no use: {reason}; {HAND_OVER}");
-                return trouble(State::Unstapled, kind, text, LOOK);
+                return trouble(State::Unstapled, Step::Verified, kind, text, LOOK);
             }
             (_, Some(fails)) => fails,
             (Some(Holds::Nothing), None) if self.is_unread() => return quiet(""),
@@ -162,7 +169,13 @@ impl Native {
                 "HAProxy's own ocsp-update has not replaced a response that has expired".to_owned()
             }
         };
-        trouble(State::Unstapled, "native_update", format!("nothing is stapled: {nothing}; {HAND_OVER}"), LOOK)
+        trouble(
+            State::Unstapled,
+            Step::Fetched,
+            "native_update",
+            format!("nothing is stapled: {nothing}; {HAND_OVER}"),
+            LOOK,
+        )
     }
 }
 
@@ -180,8 +193,8 @@ fn quiet(and: &str) -> Verdict {
     Verdict { state: State::NativeUpdate, detail, trouble: None }
 }
 
-fn trouble(state: State, kind: &'static str, detail: String, remedy: &str) -> Verdict {
-    let trouble = Trouble { kind, detail: detail.clone(), remedy: remedy.to_owned() };
+fn trouble(state: State, step: Step, kind: &'static str, detail: String, remedy: &str) -> Verdict {
+    let trouble = Trouble { step: Some(step), kind, detail: detail.clone(), remedy: remedy.to_owned() };
     Verdict { state, detail, trouble: Some(trouble) }
 }
 
@@ -240,7 +253,7 @@ mod tests {
             assert!(verdict.detail.contains(words) && verdict.detail.contains(HAND_OVER), "{}", verdict.detail);
             assert_eq!(verdict.trouble.is_some(), state.is_trouble());
             assert_eq!(
-                native.served("/s", at(0)).is_some(),
+                native.served(&"/s".into(), at(0)).is_some(),
                 matches!(held, Some(Holds::Unjudged { next_update, .. }) if next_update > Some(at(300)))
             );
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::world::{Leaf, World};
-use crate::certificate::Issuer;
+use crate::certificate::{Certificate, Issuer};
 use crate::discovery::Content;
 use crate::haproxy::LoadedCertificate;
 
@@ -29,30 +29,23 @@ pub(super) enum IssuerAtStart {
 
 impl Home {
     pub(super) fn of(content: &Content, issuer: Option<&Issuer>) -> Self {
-        let place = if is_issuer_for_haproxy(content, false, issuer) {
+        // With the same name and the same key as the one that we verified with.
+        let is_it = |found: &Option<Certificate>| {
+            found.as_ref().zip(issuer).is_some_and(|(found, issuer)| {
+                let issuer = issuer.certificate();
+                found.subject() == issuer.subject() && found.has_key_of(issuer)
+            })
+        };
+        let found = &content.issuer_for_haproxy;
+        let place = if is_it(&found.in_chain) {
             IssuerAtStart::InChain
-        } else if is_issuer_for_haproxy(content, true, issuer) {
+        } else if is_it(&found.with_issuer_file) {
             IssuerAtStart::InIssuerFile
         } else {
             IssuerAtStart::Nowhere
         };
         Self { ocsp: content.ocsp_path.clone(), issuer: place }
     }
-}
-
-/// Whether the issuer that HAProxy would take has the same name and the same key as the one that we verified with.
-fn is_issuer_for_haproxy(content: &Content, with_issuer_file: bool, issuer: Option<&Issuer>) -> bool {
-    let beside = if with_issuer_file { content.issuer_file.as_slice() } else { &[] };
-    let found = content.bundle.issuer_for_haproxy(beside);
-    found.zip(issuer).is_some_and(|(found, issuer)| {
-        let issuer = issuer.certificate();
-        found.subject() == issuer.subject()
-            && found
-                .x509()
-                .public_key()
-                .and_then(|key| Ok(key.public_eq(&*issuer.x509().public_key()?)))
-                .unwrap_or(false)
-    })
 }
 
 impl World {

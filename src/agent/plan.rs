@@ -4,23 +4,22 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::asking::Wishes;
 use super::peer::Peer;
-use super::world::{DiskTask, Errand, Kept, Leaf, World};
+use super::probes::{self, Probe};
+use super::world::{DiskTask, Errand, Kept, Leaf, Leaves, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;
-use crate::haproxy::{self, CertIdKey, Entry, LoadedCertificate, Process, Stapling};
+use crate::haproxy::{self, CertIdKey, Entries, EntryName, Known, LoadedCertificate, Process, Stapling};
 use crate::ocsp::Staple;
+use crate::probe::Target;
 use crate::settings::{OcspFiles, OnRevoked};
 
-/// Whether HAProxy is still the same process is looked at this often (promise 4).
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Staples installed between two looks: a reload in the middle of many is noticed in time.
 const INSTALLATIONS_AT_ONCE: usize = 64;
 /// Disk tasks in one go.
 const DISK_TASKS_AT_ONCE: usize = 128;
-/// The wall clock may be stepped and a disk may heal: what hangs on them is planned anew this often.
-const AGENDA_LIFETIME: Duration = Duration::from_secs(30);
 
 /// One piece of IO to execute.
 #[derive(Debug)]
@@ -32,22 +31,24 @@ pub(super) enum Job {
     /// Ask the CA about a leaf.
     Fetch { fingerprint: Fingerprint, host: String, errand: fetch::Errand },
     /// Download a leaf's issuer.
-    DownloadIssuer { leaf: Certificate, host: String, deadline: Duration },
+    DownloadIssuer { host: String, errand: fetch::IssuerErrand },
     /// See whether HAProxy is still the same process.
     Look { peer: usize },
     /// See what HAProxy has loaded; `first` since our start, perhaps after a crash of ours.
-    Survey { peer: usize, address: String, process: Process, first: bool },
+    Survey { peer: usize, address: String, process: Process, known: Known, first: bool },
     /// Bring staples into HAProxy.
-    Install { peer: usize, address: String, process: Process, entries: Option<Vec<Entry>>, items: Vec<Item> },
+    Install { peer: usize, address: String, process: Process, entries: Option<Entries>, items: Vec<Item> },
+    /// See what a client of a frontend sees. Not every server sends its issuer.
+    Probe { index: usize, target: Target, issuers: Vec<Certificate>, deadline: Duration },
     /// See what HAProxy holds where it updates by itself.
     Watch { peer: usize, process: Process, watched: Vec<Watched> },
 }
 
-/// One certificate that HAProxy updates by itself.
+/// One certificate that HAProxy updates by itself, or for which nothing is in hand.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     pub(super) name: String,
-    pub(super) key: String,
+    pub(super) entry: EntryName,
     /// The certificate and its issuer, as far as they are known.
     pub(super) identity: Option<(Certificate, Certificate)>,
 }
@@ -68,7 +69,7 @@ pub(super) struct Item {
 /// Hands out everything that is due and not held back.
 pub(super) fn plan(world: &mut World, now: Moment) -> Vec<Job> {
     let mut jobs = Vec::new();
-    if now.monotonic.since(world.agenda_made) >= AGENDA_LIFETIME {
+    if now.monotonic.since(world.agenda_made) >= world.cadence.agenda() {
         remake_agenda(world, now);
     }
     plan_scan(world, now.monotonic, &mut jobs);
@@ -76,6 +77,7 @@ pub(super) fn plan(world: &mut World, now: Moment) -> Vec<Job> {
     plan_disk(world, &mut jobs);
     plan_errands(world, now, &mut jobs);
     plan_peers(world, now, &mut jobs);
+    probes::plan(world, now.monotonic, &mut jobs);
     jobs
 }
 
@@ -87,19 +89,25 @@ pub(super) fn next_wake(world: &World, now: Monotonic) -> Monotonic {
         let retry = refused.map(|(_, refused)| refused.again).filter(|again| *again > now).min();
         [Some(peer.next_look), survey, retry]
     });
-    let errand = world.agenda.first().map(|(due, _)| *due);
+    // What waits for an introduction is not due before it is over, or a HAProxy's word ends it.
+    let introduced = if world.awaits_introduction(now) { world.introduced_by } else { now };
+    let errand = world.agenda.first().map(|(due, _)| (*due).max(introduced));
     let scan = (!world.scan.running).then_some(world.scan.next);
-    let latest = now.after(LOOK_INTERVAL);
-    peers.chain([errand, scan]).flatten().fold(latest, Monotonic::min)
+    let latest = now.after(world.cadence.look());
+    let probes = world.probes.iter().map(Probe::due);
+    peers.chain([errand, scan]).chain(probes).flatten().fold(latest, Monotonic::min)
 }
 
 fn remake_agenda(world: &mut World, now: Moment) {
     world.agenda_made = now.monotonic;
     let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
+    let disk_is_well = world.disk.troubles.is_empty();
     for fingerprint in fingerprints {
         world.reschedule(fingerprint, now);
         world.offer(fingerprint, now.wall);
-        world.changed.insert(fingerprint);
+        if !disk_is_well || !world.is_kept_right(fingerprint, now.wall) {
+            world.changed.insert(fingerprint);
+        }
     }
     if world.disk.troubles.contains_key(&Kept::Journal) {
         world.disk.queue.push_back(DiskTask::TryDirectory);
@@ -117,15 +125,13 @@ fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
         .peers
         .iter()
         .flat_map(|peer| peer.loaded.values())
-        .filter(|loaded| loaded.fingerprint.is_none_or(|each| !is_on_disk(world.leaves.get(&each))))
+        .filter(|loaded| loaded.fingerprint.is_none_or(|each| !is_on_disk(world.leaves.get(&each).map(Box::as_ref))))
         .flat_map(|loaded| [Some(loaded.name.as_str()), loaded.file.as_deref()])
         .flatten()
         .filter_map(|path| world.own_path(path))
         .collect();
     also.sort_unstable();
     also.dedup();
-    // Files found that way stay in view.
-    also.extend(world.files.keys().cloned());
     let kept = world.leaves.iter().flat_map(|(fingerprint, leaf)| leaf.kept(*fingerprint)).collect();
     jobs.push(Job::Scan { also, kept });
 }
@@ -152,6 +158,7 @@ fn plan_keeping(world: &mut World, now: Moment) {
             .cloned()
             .collect();
         let Some(leaf) = world.leaves.get_mut(&fingerprint) else { continue };
+        leaf.had_installable = installable.is_some();
         if let Some(staple) = leaf.serving(now.wall).cloned().filter(|_| leaf.hands_off.is_none()) {
             let mut beside = places;
             beside.retain(|ocsp, _| leaf.kept_beside.get(ocsp) != Some(&staple));
@@ -183,27 +190,50 @@ fn plan_disk(world: &mut World, jobs: &mut Vec<Job>) {
 /// Errands to the network: due ones queue for their host, and each host has so many at once.
 fn plan_errands(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
     // Nobody asks for what a HAProxy fetches by itself. One that hangs is not waited for.
-    if now.monotonic < world.introduced_by && world.awaits_haproxy() {
+    if world.awaits_introduction(now.monotonic) {
         return;
     }
+    let mut all_due = Vec::new();
     while let Some((due, fingerprint)) = world.agenda.first().copied().filter(|(due, _)| *due <= now.monotonic) {
         world.agenda.remove(&(due, fingerprint));
-        if let Some(leaf) = world.leaves.get_mut(&fingerprint) {
-            leaf.due = None;
-            leaf.errand = Errand::Waiting;
-            world.waiting.entry(leaf.host()).or_default().push_back(fingerprint);
+        all_due.push(fingerprint);
+    }
+    // When a host's wish is over, all its certificates are due at once. If it wishes again as soon as the first have been
+    // asked about, those that were not must be the first next time.
+    all_due.sort_by_key(|fingerprint| world.leaves.get(fingerprint).and_then(|leaf| leaf.last_asked()));
+    for fingerprint in all_due {
+        let Some(leaf) = world.leaves.get_mut(&fingerprint) else { continue };
+        leaf.due = None;
+        if leaf.is_held_back(&world.wishes, now) {
+            // Its host was heard since, by another certificate's errand.
+            world.reschedule(fingerprint, now);
+            continue;
         }
+        leaf.errand = Errand::Waiting;
+        world.waiting.entry(leaf.host(&world.wishes, now)).or_default().push_back(fingerprint);
     }
     let concurrency = world.settings.concurrency.get();
     let mut started: BTreeMap<String, usize> = BTreeMap::new();
+    let mut held_back = Vec::new();
     for (host, queue) in &mut world.waiting {
         let running = world.in_flight.get(host).copied().unwrap_or_default();
-        for fingerprint in queue.drain(..concurrency.saturating_sub(running).min(queue.len())) {
+        let mut places = concurrency.saturating_sub(running);
+        while places > 0 {
+            let Some(fingerprint) = queue.pop_front() else { break };
             let Some(leaf) = world.leaves.get_mut(&fingerprint) else { continue };
+            if leaf.is_held_back(&world.wishes, now) {
+                leaf.errand = Errand::Idle;
+                held_back.push(fingerprint);
+                continue;
+            }
             leaf.errand = Errand::Running;
+            places -= 1;
             *started.entry(host.clone()).or_default() += 1;
-            jobs.push(errand(leaf, host.clone(), world.settings.timeout, now));
+            jobs.push(errand(leaf, host.clone(), world.settings.timeout, &world.wishes, now));
         }
+    }
+    for fingerprint in held_back {
+        world.reschedule(fingerprint, now);
     }
     world.waiting.retain(|_, queue| !queue.is_empty());
     for (host, count) in started {
@@ -211,7 +241,15 @@ fn plan_errands(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
     }
 }
 
-fn errand(leaf: &Leaf, host: String, deadline: Duration, now: Moment) -> Job {
+fn errand(leaf: &Leaf, host: String, deadline: Duration, wishes: &Wishes, now: Moment) -> Job {
+    let allowance = leaf.budget.allowance(now.monotonic);
+    let mut responders = leaf.willing(wishes, now);
+    if allowance.requests < responders.len() {
+        // What does not reach all of them goes to another one each time.
+        let failures = usize::try_from(leaf.progress.failures()).unwrap_or_default();
+        let first = failures % responders.len();
+        responders.rotate_left(first);
+    }
     match (&leaf.ask, &leaf.issuer) {
         (Some(ask), Some(issuer)) => Job::Fetch {
             fingerprint: leaf.certificate.fingerprint(),
@@ -220,33 +258,46 @@ fn errand(leaf: &Leaf, host: String, deadline: Duration, now: Moment) -> Job {
                 leaf: leaf.certificate.clone(),
                 issuer: issuer.certificate().clone(),
                 request: ask.request.clone(),
-                responders: leaf.responders.clone(),
+                responders,
                 method: leaf.method,
-                allowance: leaf.progress.allowance(now.monotonic),
+                allowance,
+                in_hand: leaf.in_hand(now),
+                past_caches: leaf.past_caches,
                 deadline,
             },
         },
-        _ => Job::DownloadIssuer { leaf: leaf.certificate.clone(), host, deadline },
+        _ => Job::DownloadIssuer {
+            host,
+            errand: fetch::IssuerErrand {
+                leaf: leaf.certificate.clone(),
+                urls: responders,
+                allowance: allowance.requests,
+                deadline,
+            },
+        },
     }
 }
 
 fn plan_peers(world: &mut World, now: Moment, jobs: &mut Vec<Job>) {
-    let leaves = &world.leaves;
+    let (leaves, look) = (&world.leaves, world.cadence.look());
     let on_revoked = world.settings.on_revoked;
     for (index, peer) in world.peers.iter_mut().enumerate().filter(|(_, peer)| !peer.running) {
         let job = if peer.next_look <= now.monotonic {
-            peer.next_look = now.monotonic.after(LOOK_INTERVAL);
+            peer.next_look = now.monotonic.after(look);
             Some(Job::Look { peer: index })
         } else if let Some(process) = peer.process.clone().filter(|_| peer.up == Some(true)) {
             if peer.next_survey <= now.monotonic {
                 peer.next_survey = now.monotonic.after(world.settings.scan_interval);
-                Some(Job::Survey { peer: index, address: peer.label(), process, first: !peer.surveyed })
+                let (address, known) = (peer.label().to_string(), peer.known.clone());
+                Some(Job::Survey { peer: index, address, process, known, first: !peer.surveyed })
+            } else if !peer.introduced {
+                None
             } else {
                 let items = items(peer, leaves, on_revoked, now);
                 let watched = if items.is_empty() { watched(peer, leaves) } else { Vec::new() };
                 match (items.is_empty(), watched.is_empty()) {
                     (false, _) => {
-                        let (address, entries) = (peer.label(), peer.entries.take());
+                        let (address, entries) = (peer.label().to_string(), peer.entries.take());
                         Some(Job::Install { peer: index, address, process, entries, items })
                     }
                     (true, false) => Some(Job::Watch { peer: index, process, watched }),
@@ -269,7 +320,7 @@ fn stapling(peer: &Peer, loaded: &LoadedCertificate) -> Stapling {
     if is_mute && shares && !peer.served.contains_key(&loaded.name) { Stapling::Off } else { loaded.stapling }
 }
 
-fn items(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>, on_revoked: OnRevoked, now: Moment) -> Vec<Item> {
+fn items(peer: &Peer, leaves: &Leaves, on_revoked: OnRevoked, now: Moment) -> Vec<Item> {
     peer.pending
         .iter()
         .filter(|name| peer.refused.get(*name).is_none_or(|refused| refused.again <= now.monotonic))
@@ -281,7 +332,7 @@ fn items(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>, on_revoked: OnRevoke
                 stapling: stapling(peer, loaded),
                 leaf: leaf.certificate.clone(),
                 issuer: leaf.issuer.clone()?,
-                chained: leaf.is_chained(),
+                chained: leaf.is_chained() && !peer.chainless.contains(name),
                 id: leaf.ask.as_ref()?.key.clone(),
                 staple: leaf.installable(on_revoked, now.wall)?.clone(),
             })
@@ -290,14 +341,18 @@ fn items(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>, on_revoked: OnRevoke
         .collect()
 }
 
-fn watched(peer: &Peer, leaves: &BTreeMap<Fingerprint, Leaf>) -> Vec<Watched> {
-    let unread = peer.native.iter().filter(|(_, native)| native.is_unread()).take(INSTALLATIONS_AT_ONCE);
-    unread
-        .map(|(name, native)| {
-            let leaf = peer.loaded.get(name).and_then(|loaded| leaves.get(&loaded.fingerprint?));
-            let identity =
-                leaf.and_then(|leaf| Some((leaf.certificate.clone(), leaf.issuer.as_ref()?.certificate().clone())));
-            Watched { name: name.clone(), key: native.update.key.clone(), identity }
-        })
-        .collect()
+fn watched(peer: &Peer, leaves: &Leaves) -> Vec<Watched> {
+    let leaf = |name: &str| peer.loaded.get(name).and_then(|loaded| leaves.get(&loaded.fingerprint?));
+    let identity = |leaf: &Leaf| Some((leaf.certificate.clone(), leaf.issuer.as_ref()?.certificate().clone()));
+    let native = peer.native.iter().filter(|(_, native)| native.is_unread()).map(|(name, native)| Watched {
+        name: name.clone(),
+        entry: EntryName::Key(native.update.key.clone()),
+        identity: leaf(name).map(Box::as_ref).and_then(identity),
+    });
+    let found = peer.unread.iter().filter_map(|name| {
+        let leaf = leaf(name).filter(|leaf| leaf.restored && leaf.hands_off.is_none())?;
+        let entry = peer.entries.as_ref()?.find(&leaf.ask.as_ref()?.key)?.clone();
+        Some(Watched { name: name.clone(), entry, identity: Some(identity(leaf)?) })
+    });
+    native.chain(found).take(INSTALLATIONS_AT_ONCE).collect()
 }

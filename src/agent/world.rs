@@ -6,17 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use litemap::LiteMap;
 
+use super::asking::{Whom, Wishes, responders};
+use super::cadence::Cadence;
+use super::identity::Identity;
 use super::peer::Peer;
 use super::places::{Home, IssuerAtStart};
+use super::probes::Probe;
+use super::troubles;
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
-use crate::discovery::{Content, FileError};
+use crate::discovery::{CertificateFile, Content, FileError};
 use crate::fetch::Method;
 use crate::haproxy::CertIdKey;
 use crate::ocsp::{Request, Staple};
-use crate::schedule::{Jitter, Life, Progress};
-use crate::settings::{OnRevoked, Override, Settings};
+use crate::responder::caching::Validator;
+use crate::schedule::{Budget, Jitter, Life, Progress};
+use crate::settings::{OnRevoked, Settings};
 use crate::status::{OcspStatus, Trouble};
 use crate::uri;
 
@@ -27,25 +34,34 @@ const INTRODUCTION: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct World {
     pub(super) settings: Arc<Settings>,
+    pub(super) cadence: Cadence,
     pub(super) files: BTreeMap<PathBuf, Result<Arc<Content>, FileError>>,
     pub(super) scan_troubles: Vec<Trouble>,
-    pub(super) leaves: BTreeMap<Fingerprint, Leaf>,
+    pub(super) leaves: Leaves,
     pub(super) peers: Vec<Peer>,
+    pub(super) probes: Vec<Probe>,
     pub(super) agenda: BTreeSet<(Monotonic, Fingerprint)>,
     pub(super) waiting: BTreeMap<String, VecDeque<Fingerprint>>,
     pub(super) in_flight: BTreeMap<String, usize>,
+    /// Who wants to be left alone.
+    pub(super) wishes: Wishes,
     /// Leaves whose files on disk may have to follow.
     pub(super) changed: BTreeSet<Fingerprint>,
     pub(super) disk: Disk,
     pub(super) scan: Scan,
     pub(super) agenda_made: Monotonic,
     pub(super) sweep_again: Monotonic,
+    /// When everything that is kept is read again: somebody may have been there.
+    pub(super) inspect_again: Monotonic,
     pub(super) started_at: Timestamp,
     /// Until then, CAs are not asked before every HAProxy has said what it has loaded.
     pub(super) introduced_by: Monotonic,
     pub(super) last_pass_at: Option<Timestamp>,
     pub(super) pass_started: Option<Monotonic>,
 }
+
+/// Every leaf, whatever files and HAProxies it is in. Each has its own place in memory: the nodes of the tree are never full.
+pub(super) type Leaves = BTreeMap<Fingerprint, Box<Leaf>>;
 
 /// The look at the disk.
 #[derive(Debug)]
@@ -55,6 +71,8 @@ pub(super) struct Scan {
     pub(super) again: bool,
     pub(super) next: Monotonic,
     pub(super) done_once: bool,
+    /// HAProxy has loaded something else since the last one: also what is on disk unchanged may mean something else.
+    pub(super) outdated: bool,
 }
 
 /// The one lane to the disk: tasks run in order, so that a file is never written by two at once.
@@ -84,8 +102,8 @@ pub(super) enum Kept {
 /// One thing to do on disk.
 #[derive(Clone, Debug)]
 pub(super) enum DiskTask {
-    /// Read back what an earlier run kept for a leaf, also in these `.ocsp` files.
-    Restore { leaf: Certificate, issuer: Option<Issuer>, beside: Vec<PathBuf> },
+    /// Read back what is kept for a leaf, also in these `.ocsp` files. What is `known` needs no second judgement.
+    Restore { leaf: Certificate, issuer: Option<Issuer>, beside: Vec<PathBuf>, known: Option<Staple> },
     /// Keep a staple in the state directory and in these `.ocsp` files, each as readable as a certificate.
     Keep { fingerprint: Fingerprint, staple: Staple, beside: BTreeMap<PathBuf, PathBuf> },
     /// Keep a downloaded issuer in the state directory.
@@ -102,27 +120,36 @@ pub(super) enum DiskTask {
 #[derive(Debug)]
 pub(super) struct Leaf {
     pub(super) certificate: Certificate,
+    pub(super) identity: Identity,
     pub(super) issuer: Option<Issuer>,
     pub(super) ask: Option<Ask>,
-    pub(super) responders: Vec<String>,
+    pub(super) responders: Vec<Whom>,
     pub(super) restored: bool,
     pub(super) staple: Option<Staple>,
     pub(super) ocsp_status: OcspStatus,
     pub(super) trouble: Option<Trouble>,
     pub(super) progress: Progress,
     pub(super) issuer_progress: Progress,
+    /// What both cost.
+    pub(super) budget: Budget,
     pub(super) method: Method,
+    /// The name of the staple in hand, if it came with one.
+    pub(super) validator: Option<Validator>,
+    /// Whether what caches gave was of no use, and they are to be passed by.
+    pub(super) past_caches: bool,
     pub(super) errand: Errand,
     pub(super) due: Option<Monotonic>,
     pub(super) last_attempt_at: Option<Timestamp>,
     pub(super) last_success_at: Option<Timestamp>,
     /// The files that hold it now.
-    pub(super) files: BTreeMap<PathBuf, Home>,
+    pub(super) files: LiteMap<PathBuf, Home>,
     /// What was kept where, as far as this process knows.
     pub(super) kept: Option<Staple>,
     pub(super) kept_issuer: bool,
     /// By the `.ocsp` file.
-    pub(super) kept_beside: BTreeMap<PathBuf, Staple>,
+    pub(super) kept_beside: LiteMap<PathBuf, Staple>,
+    /// Whether there was something to install when it was last decided what belongs on disk.
+    pub(super) had_installable: bool,
     /// Whether the settings leave it out or HAProxy updates it by itself, everywhere it is.
     pub(super) hands_off: Option<HandsOff>,
 }
@@ -155,22 +182,27 @@ pub(super) struct Ask {
 }
 
 impl World {
-    pub(super) fn new(settings: Arc<Settings>, now: Moment) -> Self {
-        let peers = settings.sockets.iter().map(|address| Peer::new(address.clone(), now.monotonic)).collect();
+    pub(super) fn new(settings: Arc<Settings>, cadence: Cadence, now: Moment) -> Self {
+        let peers = settings.sockets.iter().map(|address| Peer::new(address, now.monotonic)).collect();
+        let probes = settings.probes.iter().map(|target| Probe::new(target.clone(), now.monotonic)).collect();
         Self {
             settings,
+            cadence,
+            probes,
             files: BTreeMap::new(),
             scan_troubles: Vec::new(),
-            leaves: BTreeMap::new(),
+            leaves: Leaves::new(),
             peers,
             agenda: BTreeSet::new(),
             waiting: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            wishes: Wishes::default(),
             changed: BTreeSet::new(),
             disk: Disk::default(),
-            scan: Scan { running: false, again: false, next: now.monotonic, done_once: false },
+            scan: Scan { running: false, again: false, next: now.monotonic, done_once: false, outdated: true },
             agenda_made: now.monotonic,
             sweep_again: now.monotonic,
+            inspect_again: now.monotonic,
             started_at: now.wall,
             introduced_by: now.monotonic.after(INTRODUCTION),
             last_pass_at: None,
@@ -183,6 +215,23 @@ impl World {
         self.peers.iter().any(|peer| !peer.surveyed && peer.up != Some(false) && peer.trouble.is_none())
     }
 
+    /// Whether CAs are not asked yet, because a HAProxy may be about to say that it asks by itself.
+    pub(super) fn awaits_introduction(&self, now: Monotonic) -> bool {
+        now < self.introduced_by && self.awaits_haproxy()
+    }
+
+    /// Whether these files are the known ones, unchanged since: then they are the same allocations.
+    pub(super) fn has_files(&self, files: &[CertificateFile]) -> bool {
+        let is_same = |(known, file): ((&PathBuf, &Result<Arc<Content>, FileError>), &CertificateFile)| {
+            let content = match (known.1, &file.content) {
+                (Ok(known), Ok(content)) => Arc::ptr_eq(known, content),
+                (known, content) => known == content,
+            };
+            content && *known.0 == file.path
+        };
+        self.files.len() == files.len() && self.files.iter().zip(files).all(is_same)
+    }
+
     /// Puts a leaf on the agenda where it belongs now.
     pub(super) fn reschedule(&mut self, fingerprint: Fingerprint, now: Moment) {
         let Some(leaf) = self.leaves.get_mut(&fingerprint) else { return };
@@ -190,7 +239,7 @@ impl World {
             self.agenda.remove(&(due, fingerprint));
         }
         if leaf.errand == Errand::Idle {
-            leaf.due = leaf.next_errand(self.settings.refresh_interval, now);
+            leaf.due = leaf.next_errand(self.settings.refresh_interval, &self.wishes, now);
             self.agenda.extend(leaf.due.map(|due| (due, fingerprint)));
         }
     }
@@ -199,6 +248,17 @@ impl World {
     pub(super) fn installable(&self, fingerprint: Fingerprint, now: Timestamp) -> Option<&Staple> {
         let leaf = self.leaves.get(&fingerprint).filter(|leaf| leaf.hands_off.is_none())?;
         leaf.installable(self.settings.on_revoked, now)
+    }
+
+    /// Whether what is on disk for a leaf is what was right when it was last looked at, and time has changed nothing: a
+    /// staple ends, and its `.ocsp` file goes; a clock is put back, and it goes until its time has come.
+    pub(super) fn is_kept_right(&self, fingerprint: Fingerprint, now: Timestamp) -> bool {
+        self.leaves.get(&fingerprint).is_none_or(|leaf| {
+            let installable = leaf.installable(self.settings.on_revoked, now);
+            leaf.kept.as_ref() == leaf.serving(now)
+                && leaf.had_installable == installable.is_some()
+                && leaf.kept_beside.values().all(|kept| installable == Some(kept))
+        })
     }
 
     /// Marks, at every HAProxy that has this leaf loaded, whether there is something to install.
@@ -214,6 +274,7 @@ impl Leaf {
     pub(super) fn new(certificate: Certificate, settings: &Settings) -> Self {
         let responders = responders(&certificate, settings);
         Self {
+            identity: Identity::new(&certificate, &responders),
             certificate,
             issuer: None,
             ask: None,
@@ -224,15 +285,19 @@ impl Leaf {
             trouble: None,
             progress: Progress::default(),
             issuer_progress: Progress::default(),
+            budget: Budget::default(),
             method: Method::default(),
+            validator: None,
+            past_caches: false,
             errand: Errand::default(),
             due: None,
             last_attempt_at: None,
             last_success_at: None,
-            files: BTreeMap::new(),
+            files: LiteMap::with_capacity(1),
             kept: None,
             kept_issuer: false,
-            kept_beside: BTreeMap::new(),
+            kept_beside: LiteMap::with_capacity(1),
+            had_installable: false,
             hands_off: None,
         }
     }
@@ -255,11 +320,7 @@ impl Leaf {
                 }
             }
             Err(error) => {
-                self.trouble = Some(Trouble {
-                    kind: "request",
-                    detail: error.to_string(),
-                    remedy: "please report this certificate as a bug".to_owned(),
-                });
+                self.trouble = Some(troubles::request(&error));
             }
         }
     }
@@ -270,35 +331,15 @@ impl Leaf {
     }
 
     pub(super) fn installable(&self, on_revoked: OnRevoked, now: Timestamp) -> Option<&Staple> {
-        self.serving(now).filter(|staple| on_revoked == OnRevoked::Staple || !staple.is_revoked())
+        self.staple
+            .as_ref()
+            .filter(|staple| staple.is_in_force(now))
+            .filter(|staple| on_revoked == OnRevoked::Staple || !staple.is_revoked())
     }
 
-    /// When the network is needed next; never, where there is nothing to ask or nobody.
-    fn next_errand(&self, refresh_interval: Duration, now: Moment) -> Option<Monotonic> {
-        let expired = self.certificate.not_after() < now.wall;
-        if !self.restored || self.hands_off.is_some() || self.responders.is_empty() || expired {
-            return None;
-        }
-        match &self.ask {
-            Some(ask) => {
-                let held = self.staple.as_ref().map(life);
-                Some(self.progress.next_attempt(held, ask.jitter, refresh_interval, now))
-            }
-            None if self.certificate.ca_issuers().iter().any(|url| uri::is_http(url)) => {
-                let jitter = Jitter::from_hash(self.certificate.fingerprint().as_bytes());
-                Some(self.issuer_progress.next_attempt(None, jitter, refresh_interval, now))
-            }
-            None => None,
-        }
-    }
-
-    /// The host whose patience the next errand uses.
-    pub(super) fn host(&self) -> String {
-        let url = match &self.ask {
-            Some(_) => self.responders.first(),
-            None => self.certificate.ca_issuers().iter().find(|url| uri::is_http(url)),
-        };
-        url.map(|url| uri::host_of(url)).unwrap_or_default()
+    /// Whether the certificate says where its issuer can be downloaded.
+    pub(super) fn names_its_issuer(&self) -> bool {
+        uri::askable(self.certificate.ca_issuers()).next().is_some()
     }
 
     /// Whether HAProxy finds the issuer by itself. Files lose their chain, too, and what HAProxy has loaded since is not
@@ -313,6 +354,18 @@ impl Leaf {
         let staple = self.kept.as_ref().map(|_| Kept::Staple(fingerprint));
         let issuer = self.kept_issuer.then_some(Kept::Issuer(fingerprint));
         staple.into_iter().chain(issuer).chain(self.kept_beside.keys().cloned().map(Kept::Beside))
+    }
+
+    /// Has everything that is kept for this leaf read.
+    pub(super) fn restore(&self) -> DiskTask {
+        let homes = self.files.values().map(|home| &home.ocsp);
+        let beside: BTreeSet<&PathBuf> = homes.chain(self.kept_beside.keys()).collect();
+        DiskTask::Restore {
+            leaf: self.certificate.clone(),
+            issuer: self.issuer.clone(),
+            beside: beside.into_iter().cloned().collect(),
+            known: self.kept.clone(),
+        }
     }
 
     /// Somebody's deployment tidied it away: it is written again.
@@ -340,18 +393,4 @@ fn rank(source: IssuerSource) -> u8 {
         IssuerSource::OtherFile => 2,
         IssuerSource::AuthorityInfoAccess => 3,
     }
-}
-
-/// The responders to ask: the certificate's own http(s) URLs in order, each replaced or dropped as the settings say.
-fn responders(certificate: &Certificate, settings: &Settings) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    for url in certificate.ocsp_responders().iter().filter(|url| uri::is_http(url)) {
-        let asked = match settings.responders.find(&uri::host_of(url)) {
-            None => Some(url.clone()),
-            Some(Override::Url(replacement)) => Some(replacement.to_string()),
-            Some(Override::Off) => None,
-        };
-        found.extend(asked.filter(|asked| !found.contains(asked)));
-    }
-    found
 }

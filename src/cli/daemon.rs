@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use haproxy_stapler::agent::{self, Peers, Reports, Until};
-use haproxy_stapler::clock::Clock;
+use haproxy_stapler::agent::{self, Means, Peers, Reports, Until};
 use haproxy_stapler::haproxy::Socket;
 use haproxy_stapler::metrics::Counters;
 use haproxy_stapler::responder::HttpResponder;
 use haproxy_stapler::server::{self, View};
 use haproxy_stapler::settings::Settings;
 use haproxy_stapler::status::{Pulse, Status};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +26,8 @@ use super::complain;
 
 /// HAProxy's own limit for a command line is reached long after this.
 const SOCKET_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the daemon may take to answer a health check.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tasks that outlive the grace of the agent (a hung disk) do not keep the process.
 const RUNTIME_GRACE: Duration = Duration::from_millis(500);
 
@@ -53,10 +56,10 @@ pub(super) fn runtime() -> anyhow::Result<Runtime> {
 }
 
 /// Whom the agent talks to, as the settings say.
-pub(super) fn peers(settings: &Settings) -> anyhow::Result<Peers<HttpResponder, Socket>> {
-    let responder = HttpResponder::new().context("cannot set up the HTTP client; check HTTP_PROXY and HTTPS_PROXY")?;
+pub(super) fn peers(settings: &Settings) -> Peers<HttpResponder, Socket> {
+    let responder = HttpResponder::new(settings.concurrency);
     let haproxies = settings.sockets.iter().map(|address| Socket::new(address.clone(), SOCKET_TIMEOUT)).collect();
-    Ok(Peers { responder, haproxies })
+    Peers { responder, haproxies }
 }
 
 /// What the agent reports to.
@@ -87,7 +90,7 @@ pub(super) fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
     let settings = Arc::new(settings);
-    let clock = Clock::system();
+    let means = Means::system();
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
         anyhow!("cannot listen on STAPLER_LISTEN={}: {error}; {}", settings.listen, instead(&error))
     })?;
@@ -97,9 +100,9 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         status: reports.status.subscribe(),
         counters: reports.counters.clone(),
         pulse: reports.pulse.clone(),
-        clock,
+        clock: means.clock.clone(),
         cardinality: settings.metrics_per_certificate,
-        started: clock.now().monotonic,
+        started: means.clock.now().monotonic,
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -108,10 +111,10 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     );
     let http = tokio::spawn(server::run(listener, view, shutdown.clone().cancelled_owned()));
     let outcome =
-        agent::run(settings.clone(), clock, peers(&settings)?, reports, Until::Stopped, shutdown.clone()).await;
+        agent::run(settings.clone(), means, peers(&settings), reports, Until::Stopped, shutdown.clone()).await;
     shutdown.cancel();
     // A client that keeps its connection open does not keep the process.
-    if let Ok(Ok(served)) = tokio::time::timeout(RUNTIME_GRACE, http).await {
+    if let Ok(served) = tokio::time::timeout(RUNTIME_GRACE, http).await {
         served.context("the HTTP listener failed")?;
     }
     outcome?;
@@ -129,9 +132,10 @@ fn instead(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Asks the daemon's own `/healthz`.
-pub(super) fn healthcheck(settings: Settings) -> ExitCode {
-    let outcome = runtime().and_then(|runtime| runtime.block_on(ask(settings.listen)));
+/// Asks the daemon's own `/healthz`, and its `/readyz` if somebody waits for the first pass.
+pub(super) fn healthcheck(settings: &Settings, ready: bool) -> ExitCode {
+    let paths: &[&str] = if ready { &["/healthz", "/readyz"] } else { &["/healthz"] };
+    let outcome = runtime().and_then(|runtime| runtime.block_on(ask(settings.listen, paths)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -141,15 +145,20 @@ pub(super) fn healthcheck(settings: Settings) -> ExitCode {
     }
 }
 
-async fn ask(listen: SocketAddr) -> anyhow::Result<()> {
+async fn ask(listen: SocketAddr, paths: &[&str]) -> anyhow::Result<()> {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
     };
-    let url = format!("http://{}/healthz", SocketAddr::new(ip, listen.port()));
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
-    let reply = client.get(&url).send().await.with_context(|| format!("no answer from {url}"))?;
-    anyhow::ensure!(reply.status().is_success(), "{url} answered {}", reply.status());
+    // One that can do TLS would cost more than all the rest of the process, at each look of whoever looks every few seconds.
+    let client: Client<_, String> = Client::builder(TokioExecutor::new()).build_http();
+    for path in paths {
+        let url = format!("http://{}{path}", SocketAddr::new(ip, listen.port()));
+        let no_answer = || format!("no answer from {url}");
+        let asked = tokio::time::timeout(ANSWER_TIMEOUT, client.get(url.parse()?)).await;
+        let reply = asked.with_context(no_answer)?.with_context(no_answer)?;
+        anyhow::ensure!(reply.status().is_success(), "{url} answered {}", reply.status());
+    }
     Ok(())
 }

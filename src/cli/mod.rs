@@ -1,8 +1,11 @@
 //! The commands and their exit statuses.
 
 mod daemon;
+mod explain;
 mod judge;
 mod pass;
+mod probe;
+mod progress;
 mod table;
 
 use std::ffi::OsString;
@@ -51,24 +54,24 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Not available yet: every step of a certificate's way, and what to do about the one that failed
+    /// One pass, then every step of each certificate's way, and what to do about the one that failed
     Explain {
-        /// A certificate's name
+        /// A certificate's name, or the end of it; without it all certificates
         name: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Not available yet: a TLS handshake that asks for the staple and verifies it
-    Probe {
-        /// HOST:PORT and options
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        target: Vec<String>,
-    },
+    /// TLS handshakes that ask for the staple and verify it as a strict client would
+    Probe(probe::Errand),
     /// Judges one OCSP response file (DER), without any network
     Verify(judge::Question),
     /// Asks the daemon's own /healthz
-    Healthcheck,
+    Healthcheck {
+        /// Ask /readyz too: for what must not start before the first pass, as HAProxy in a compose file
+        #[arg(long)]
+        ready: bool,
+    },
     /// Prints every setting: name, value in force, where it comes from, meaning
     Settings,
     /// Prints a completion script
@@ -94,10 +97,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Prepare { deadline, strict, json } => {
             with_settings(|settings| pass::prepare(settings, deadline, strict, json))
         }
-        Command::Explain { .. } => unavailable("explain", "'once' and /status say what is known of each certificate"),
-        Command::Probe { .. } => unavailable("probe", "'curl --cert-status' does the same meanwhile"),
+        Command::Explain { name, json } => with_settings(|settings| explain::explain(settings, name.as_deref(), json)),
+        Command::Probe(errand) => with_settings_quietly(|settings| probe::probe(&errand, &settings)),
         Command::Verify(question) => judge::verify(&question),
-        Command::Healthcheck => with_settings_quietly(daemon::healthcheck),
+        Command::Healthcheck { ready } => with_settings_quietly(|settings| daemon::healthcheck(&settings, ready)),
         Command::Settings => with_settings_quietly(table::settings),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -108,18 +111,13 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-fn unavailable(command: &str, instead: &str) -> ExitCode {
-    complain(&format!("'{command}' is not available yet in this version; {instead}"));
-    ExitCode::from(USAGE)
-}
-
 /// Reads the settings, starts the log, warns about what looks like a mistake.
 fn with_settings(work: impl FnOnce(Settings) -> ExitCode) -> ExitCode {
     let (settings, filter, warnings) = match read_settings() {
         Ok(read) => read,
         Err(code) => return code,
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| progress::Log).with_target(false);
     match settings.log_format {
         LogFormat::Text => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

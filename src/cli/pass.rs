@@ -1,30 +1,32 @@
-//! `once` and `prepare`: one pass, then a table and an exit status.
+//! One pass, and what `once` and `prepare` make of it: a table and an exit status.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use haproxy_stapler::agent::{self, Until};
+use haproxy_stapler::agent::{self, Means, Until};
 use haproxy_stapler::clock::Clock;
+use haproxy_stapler::report;
 use haproxy_stapler::settings::Settings;
 use haproxy_stapler::status::{CertificateStatus, Progress, State, Status};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{complain, daemon, say, table};
+use super::{complain, daemon, progress, say, table};
 
 /// What a pass left behind.
-struct Outcome {
-    status: Arc<Status>,
-    now: Timestamp,
+pub(super) struct Outcome {
+    pub(super) status: Arc<Status>,
+    pub(super) now: Timestamp,
 }
 
 /// One pass over everything; 0 if all that can be stapled is.
 pub(super) fn once(settings: Settings, json: bool) -> ExitCode {
-    match pass(settings, None) {
+    match pass(settings, None, Until::PassDone) {
         Ok(outcome) => {
             print(&outcome, json);
-            let bad = outcome.status.certificates.is_empty() || outcome.status.certificates.iter().any(is_not_stapled);
+            let bad = outcome.status.certificates.is_empty()
+                || outcome.status.certificates.iter().any(|each| is_not_stapled(each));
             ExitCode::from(u8::from(bad))
         }
         Err(error) => failed(&error),
@@ -34,10 +36,10 @@ pub(super) fn once(settings: Settings, json: bool) -> ExitCode {
 /// One pass without HAProxy, within a deadline; 0 always, unless it is to be strict.
 pub(super) fn prepare(mut settings: Settings, deadline: Duration, strict: bool, json: bool) -> ExitCode {
     settings.sockets.clear();
-    match pass(settings, Some(deadline)) {
+    match pass(settings, Some(deadline), Until::PassDone) {
         Ok(outcome) => {
             print(&outcome, json);
-            let bad = outcome.status.certificates.iter().any(is_not_prepared);
+            let bad = outcome.status.certificates.iter().any(|each| is_not_prepared(each));
             ExitCode::from(u8::from(strict && bad))
         }
         // A CA that is down must not keep HAProxy from starting, and neither must we.
@@ -48,24 +50,28 @@ pub(super) fn prepare(mut settings: Settings, deadline: Duration, strict: bool, 
     }
 }
 
-fn failed(error: &anyhow::Error) -> ExitCode {
+pub(super) fn failed(error: &anyhow::Error) -> ExitCode {
     complain(&format!("{error:#}"));
     ExitCode::FAILURE
 }
 
-fn pass(settings: Settings, deadline: Option<Duration>) -> anyhow::Result<Outcome> {
+pub(super) fn pass(settings: Settings, deadline: Option<Duration>, until: Until) -> anyhow::Result<Outcome> {
     let runtime = daemon::runtime()?;
     let outcome = runtime.block_on(async {
         let settings = Arc::new(settings);
-        let clock = Clock::system();
+        let means = Means::system();
+        let clock = means.clock.clone();
         let shutdown = daemon::shutdown_on_signal()?;
         if let Some(deadline) = deadline {
-            stop_after(clock, deadline, shutdown.clone());
+            stop_after(clock.clone(), deadline, shutdown.clone());
         }
         let reports = daemon::reports(&settings)?;
         let status = reports.status.subscribe();
-        let peers = daemon::peers(&settings)?;
-        agent::run(settings, clock, peers, reports, Until::PassDone, shutdown).await?;
+        let peers = daemon::peers(&settings);
+        let progress = progress::Shown::start(status.clone());
+        let ended = agent::run(settings, means, peers, reports, until, shutdown).await;
+        progress.end().await;
+        ended?;
         let status = status.borrow().clone();
         Ok(Outcome { status, now: clock.now().wall })
     });
@@ -85,14 +91,15 @@ fn stop_after(clock: Clock, deadline: Duration, shutdown: CancellationToken) {
 fn print(outcome: &Outcome, json: bool) {
     let text = if json {
         let health = outcome.status.health(Progress::Made);
-        format!("{}\n", outcome.status.to_json(health, None, outcome.now))
+        format!("{}\n", report::text(&outcome.status, health, None, outcome.now))
     } else {
         table::certificates(&outcome.status, outcome.now)
     };
     say(&text);
 }
 
-fn is_not_stapled(certificate: &CertificateStatus) -> bool {
+/// Whether something that can be stapled is not.
+pub(super) fn is_not_stapled(certificate: &CertificateStatus) -> bool {
     match certificate.state {
         State::Unstapled | State::Unknown | State::NoIssuer | State::Unreadable | State::Pending => true,
         State::Revoked => certificate.served.is_empty(),

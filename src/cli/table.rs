@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
+use haproxy_stapler::report::worst_first;
 use haproxy_stapler::settings::Settings;
-use haproxy_stapler::status::{CertificateStatus, Status, one_line};
+use haproxy_stapler::status::{Status, one_line};
 use jiff::Timestamp;
 
 use super::say;
@@ -20,10 +21,8 @@ pub(super) fn settings(settings: Settings) -> ExitCode {
 
 /// `once`: one line a certificate, worst first, then what is wrong beyond them.
 pub(super) fn certificates(status: &Status, now: Timestamp) -> String {
-    let mut order: Vec<&CertificateStatus> = status.certificates.iter().collect();
-    order.sort_by(|a, b| (a.state, &a.certificate).cmp(&(b.state, &b.certificate)));
     let mut rows = vec![["CERTIFICATE", "STATE", "OCSP", "AGE", "DETAIL"].map(ToOwned::to_owned)];
-    rows.extend(order.into_iter().map(|certificate| {
+    rows.extend(worst_first(status).into_iter().map(|certificate| {
         [
             one_line(&certificate.certificate),
             certificate.state.label().to_owned(),
@@ -33,11 +32,14 @@ pub(super) fn certificates(status: &Status, now: Timestamp) -> String {
         ]
     }));
     let mut text = if status.certificates.is_empty() { "no certificates\n".to_owned() } else { aligned(&rows) };
-    let haproxies = status.haproxy.iter().filter_map(|haproxy| haproxy.trouble.as_ref());
-    for trouble in status.troubles.iter().chain(haproxies) {
-        text.push_str(&format!("! {trouble}\n"));
-    }
+    text.push_str(&beyond(status));
     text
+}
+
+/// What is wrong beyond single certificates, a line each.
+pub(super) fn beyond(status: &Status) -> String {
+    let haproxies = status.haproxy.iter().filter_map(|haproxy| haproxy.trouble.as_ref());
+    status.troubles.iter().chain(haproxies).map(|trouble| format!("! {trouble}\n")).collect()
 }
 
 /// An age in its largest two units.
@@ -53,7 +55,7 @@ fn age(age: std::time::Duration) -> String {
 }
 
 /// Columns as wide as their widest cell; the last one runs free.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or_default()
     };

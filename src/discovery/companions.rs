@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::listings::Listings;
+
 /// The rule by which a certificate's other files are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Companions {
@@ -17,12 +19,13 @@ pub(super) enum Companions {
 
 impl Companions {
     /// The rule that explains what lies beside a certificate whose own file holds a key or does not.
-    pub(super) fn of(certificate: &Path, holds_key: bool) -> Self {
+    pub(super) fn of(certificate: &Path, holds_key: bool, listings: &mut Listings) -> Self {
         if certificate.extension().is_none_or(|extension| extension != "crt") {
             return Self::Appended;
         }
-        let only_replaced = |suffix: &str| {
-            Self::Replaced.path(certificate, suffix).exists() && !Self::Appended.path(certificate, suffix).exists()
+        let mut only_replaced = |suffix: &str| {
+            listings.has(&Self::Replaced.path(certificate, suffix))
+                && !listings.has(&Self::Appended.path(certificate, suffix))
         };
         if only_replaced("issuer") || !holds_key && only_replaced("key") { Self::Replaced } else { Self::Appended }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::certificate::Certificate;
+use crate::certificate::{Certificate, Issuer};
 use crate::pem::{self, Bundle, PemError};
 
 /// A certificate, its chain and its key are some kilobytes. What is larger was not meant.
@@ -26,25 +26,53 @@ pub struct Content {
     pub issuer_file_error: Option<FileError>,
     /// Where HAProxy looks for the OCSP response, as far as the files tell.
     pub ocsp_path: PathBuf,
+    /// Who signed the leaf, if it is in one of them.
+    pub issuer: Option<Issuer>,
+    /// Whom HAProxy would take for the issuer at its next start, from the file itself and with the `.issuer` file.
+    pub issuer_for_haproxy: IssuerForHaproxy,
+}
+
+/// The issuer that HAProxy would take: it checks no signature, so this may be another than the real one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerForHaproxy {
+    /// Without the `.issuer` file.
+    pub in_chain: Option<Certificate>,
+    /// With it.
+    pub with_issuer_file: Option<Certificate>,
+}
+
+impl Content {
+    /// Looks for issuers once, while the file is read: it costs a signature.
+    pub(crate) fn new(
+        bundle: Bundle,
+        issuer_file: Vec<Certificate>,
+        issuer_file_error: Option<FileError>,
+        ocsp_path: PathBuf,
+    ) -> Self {
+        let issuer = bundle.issuer(&issuer_file);
+        let in_chain = bundle.issuer_for_haproxy(&[]).cloned();
+        let with_issuer_file = in_chain.clone().or_else(|| bundle.issuer_for_haproxy(&issuer_file).cloned());
+        let issuer_for_haproxy = IssuerForHaproxy { in_chain, with_issuer_file };
+        bundle.leaf.settle();
+        Self { bundle, issuer_file, issuer_file_error, ocsp_path, issuer, issuer_for_haproxy }
+    }
 }
 
 /// Why a file gives no certificate.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileError {
     /// It is not there.
-    #[error("no such file; if HAProxy has it under this name, mount it here too or set STAPLER_PATH_MAP")]
+    #[error("no such file")]
     NotFound,
     /// A symbolic link to nothing.
-    #[error(
-        "a symbolic link to '{target}', where there is no file; mount the link's target here too, or mend the link"
-    )]
+    #[error("a symbolic link to '{target}', where there is no file")]
     DanglingLink {
         /// What the link says.
         target: String,
     },
     /// The operating system refuses it to this user.
-    #[error("permission denied; run as the user or in the group that may read it, as HAProxy does")]
+    #[error("permission denied")]
     Permission,
     /// No certificate is that large.
     #[error("{size} bytes are too many for a certificate file, at most {LARGEST_CERTIFICATE_FILE} are read")]
@@ -53,19 +81,19 @@ pub enum FileError {
         size: u64,
     },
     /// A directory, a socket or the like.
-    #[error("not a regular file; a certificate has to be one")]
+    #[error("not a regular file")]
     NotAFile,
     /// There is nothing in it.
-    #[error("the file is empty; a full disk or a failed copy leaves such files: put the certificate there again")]
+    #[error("the file is empty")]
     Empty,
     /// There is no certificate in it.
-    #[error("no PEM certificate in it; HAProxy reads the certificate, its chain and its key from one PEM file")]
+    #[error("no PEM certificate in it")]
     NoCertificate,
     /// A certificate's PEM armour is damaged.
-    #[error("{0}; it may be half-written: write it to another name and rename it")]
+    #[error("{0}")]
     MalformedPem(PemError),
     /// What the armour holds is no certificate.
-    #[error("{0}; have it issued again")]
+    #[error("{0}")]
     MalformedCertificate(PemError),
     /// Anything else the operating system said.
     #[error("{reason}")]
@@ -90,6 +118,25 @@ impl FileError {
             Self::MalformedPem(_) => "malformed_pem",
             Self::MalformedCertificate(_) => "malformed_certificate",
             Self::Io { .. } => "io",
+        }
+    }
+
+    /// What to do about it. The file is read again as soon as it changes.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::NotFound => "if HAProxy has it under this name, mount it here too or set STAPLER_PATH_MAP",
+            Self::DanglingLink { .. } => "mount the link's target here too, or mend the link",
+            Self::Permission => "run as the user or in the group that may read it, as HAProxy does",
+            Self::TooLarge { .. } => "put the certificate, its chain and its key there, and nothing else",
+            Self::NotAFile => "put a file there: a certificate has to be a regular file",
+            Self::Empty => "put the certificate there again: a full disk or a failed copy leaves such files",
+            Self::NoCertificate => {
+                "put the certificate and its chain into it: HAProxy reads them and the key from one PEM file"
+            }
+            Self::MalformedPem(_) => "it may be half-written: write it to another name and rename it",
+            Self::MalformedCertificate(_) => "have the certificate issued again",
+            Self::Io { .. } => "look at the volume the file is on",
         }
     }
 }

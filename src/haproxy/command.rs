@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::inventory::EntryName;
+
 /// Base64 characters a line. Every HAProxy takes such lines; HAProxy 3.4 hangs on one very long line, and shorter ones
 /// waste bytes of `tune.bufsize` on line ends.
 const LINE: usize = 1024;
@@ -31,6 +33,15 @@ pub const fn response_limit(name: &str, buffer: usize) -> usize {
 pub struct Command {
     parts: Vec<String>,
     payload: Option<String>,
+}
+
+/// In which form HAProxy shows a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The response itself; since 2.8.
+    Base64,
+    /// What OpenSSL prints of it; since 2.5.
+    Text,
 }
 
 impl Command {
@@ -72,22 +83,9 @@ impl Command {
     /// `show ssl cert NAME` for every name, in as few requests as fit. Names that cannot be sent are left out.
     #[must_use]
     pub fn show_certificate_details<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Self> {
-        let mut requests: Vec<Self> = Vec::new();
-        let mut length = PIPELINE;
         // A leading asterisk would ask for the open transaction.
-        for name in names.into_iter().filter(|name| !name.starts_with('*')).filter_map(|name| escape(name).ok()) {
-            let part = format!("show ssl cert {name}");
-            let cost = part.len() + "@1 ;".len();
-            length += cost;
-            match requests.last_mut() {
-                Some(request) if length <= PIPELINE => request.parts.push(part),
-                _ => {
-                    length = cost;
-                    requests.push(Self { parts: vec![part], payload: None });
-                }
-            }
-        }
-        requests
+        let names = names.into_iter().filter(|name| !name.starts_with('*')).filter_map(|name| escape(name).ok());
+        Self::pipelines(names.map(|name| format!("show ssl cert {name}")))
     }
 
     /// `show ssl cert *NAME`: the certificate as the open transaction would have it.
@@ -112,16 +110,31 @@ impl Command {
         Self::line("show ssl ocsp-response")
     }
 
-    /// `show ssl ocsp-response base64 KEY`: the response itself. Since 2.8.
-    #[must_use]
-    pub fn show_response(key: &str) -> Self {
-        Self::line(&format!("show ssl ocsp-response base64 {key}"))
+    /// `show ssl ocsp-response base64 ENTRY`: the response itself. Since 2.8.
+    ///
+    /// # Errors
+    /// When the name cannot be sent.
+    pub fn show_response(entry: &EntryName) -> Result<Self, Unsendable> {
+        Ok(Self::line(&format!("show ssl ocsp-response base64 {}", word(entry)?)))
     }
 
-    /// `show ssl ocsp-response KEY`: the response as OpenSSL prints it. Since 2.5.
+    /// `show ssl ocsp-response ENTRY`: the response as OpenSSL prints it. Since 2.5.
+    ///
+    /// # Errors
+    /// When the name cannot be sent.
+    pub fn show_response_text(entry: &EntryName) -> Result<Self, Unsendable> {
+        Ok(Self::line(&format!("show ssl ocsp-response {}", word(entry)?)))
+    }
+
+    /// One of the two above for every entry, in as few requests as fit. Names that cannot be sent are left out.
     #[must_use]
-    pub fn show_response_text(key: &str) -> Self {
-        Self::line(&format!("show ssl ocsp-response {key}"))
+    pub fn show_responses<'a>(entries: impl IntoIterator<Item = &'a EntryName>, form: Form) -> Vec<Self> {
+        let kind = match form {
+            Form::Base64 => "base64 ",
+            Form::Text => "",
+        };
+        let words = entries.into_iter().filter_map(|entry| word(entry).ok());
+        Self::pipelines(words.map(|word| format!("show ssl ocsp-response {kind}{word}")))
     }
 
     /// `show ssl ocsp-updates`: what HAProxy updates by itself. Since 2.8.
@@ -169,10 +182,23 @@ impl Command {
         Ok(Self::line(&format!("abort ssl cert {}", escape(name)?)))
     }
 
-    /// Whether it is a step of a transaction, the first of which opens it.
+    /// `abort ssl cert /`: no certificate is the root directory, so there is nothing to abort, and the refusal tells
+    /// whether a transaction is open.
     #[must_use]
-    pub fn is_transaction_step(&self) -> bool {
-        self.starts_with("set ssl cert ")
+    pub fn ask_for_transaction() -> Self {
+        Self::line("abort ssl cert /")
+    }
+
+    /// Whether it is the question that comes right before a transaction is opened, if none is.
+    #[must_use]
+    pub fn asks_for_transaction(&self) -> bool {
+        *self == Self::ask_for_transaction()
+    }
+
+    /// Whether the answer to that question is that none is open.
+    #[must_use]
+    pub fn is_answered_by_none(&self, reply: &str) -> bool {
+        self.asks_for_transaction() && reply.trim() == "No ongoing transaction!"
     }
 
     /// Whether it commits a transaction.
@@ -183,6 +209,24 @@ impl Command {
 
     fn starts_with(&self, words: &str) -> bool {
         self.parts.first().is_some_and(|part| part.starts_with(words))
+    }
+
+    /// These commands, in as few requests as fit.
+    fn pipelines(parts: impl IntoIterator<Item = String>) -> Vec<Self> {
+        let mut requests: Vec<Self> = Vec::new();
+        let mut length = PIPELINE;
+        for part in parts {
+            let cost = part.len() + "@1 ;".len();
+            length += cost;
+            match requests.last_mut() {
+                Some(request) if length <= PIPELINE => request.parts.push(part),
+                _ => {
+                    length = cost;
+                    requests.push(Self { parts: vec![part], payload: None });
+                }
+            }
+        }
+        requests
     }
 
     fn line(text: &str) -> Self {
@@ -214,6 +258,15 @@ impl fmt::Debug for Command {
 #[error("the name {0:?} holds characters that HAProxy's command line cannot take; rename the file")]
 pub struct Unsendable(pub String);
 
+fn word(entry: &EntryName) -> Result<String, Unsendable> {
+    match entry {
+        // Opaque, and hexadecimal all the same: anything else would be more than a word.
+        EntryName::Key(key) if !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_hexdigit()) => Ok(key.clone()),
+        EntryName::Key(key) => Err(Unsendable(key.clone())),
+        EntryName::Certificate(name) => escape(name),
+    }
+}
+
 /// Quotes a name for the command line: words end at spaces, commands at `;`, and `<<` starts a payload. HAProxy drops
 /// one backslash before any character.
 pub(super) fn escape(name: &str) -> Result<String, Unsendable> {
@@ -235,12 +288,13 @@ fn base64_lines(bytes: &[u8], width: usize) -> String {
     // base64 is ASCII: every byte is a character.
     let text = openssl::base64::encode_block(bytes);
     let mut lines = String::with_capacity(text.len() + text.len() / width + 1);
-    for (at, c) in text.chars().enumerate() {
-        if at > 0 && at % width == 0 {
-            lines.push('\n');
-        }
-        lines.push(c);
+    let mut left = text.as_str();
+    while let Some((line, rest)) = left.split_at_checked(width).filter(|(_, rest)| !rest.is_empty()) {
+        lines.push_str(line);
+        lines.push('\n');
+        left = rest;
     }
+    lines.push_str(left);
     lines
 }
 

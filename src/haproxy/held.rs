@@ -1,12 +1,18 @@
 //! The staple that HAProxy itself says it holds. Pure.
 
+use std::collections::BTreeSet;
+
 use der::Decode;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use x509_ocsp::{BasicOcspResponse, OcspResponse};
 
+use super::command::Form;
 use crate::ocsp::Staple;
+
+/// How the text of each response begins.
+const HEADING: &str = "OCSP Response Data:";
 
 /// What of a staple is sent and compared. Outside of this module only a verified [`Staple`] makes one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +92,33 @@ impl Held {
             Self::Response(response) => Some(response),
             Self::Nothing | Self::Unreadable => None,
         }
+    }
+}
+
+/// What many entries hold, as HAProxy showed it on one connection: enough to find what one expects among it, and to
+/// look for everything else by itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    /// In base64, each as HAProxy spells it.
+    whole: BTreeSet<String>,
+    told: Vec<HeldResponse>,
+}
+
+impl Shown {
+    /// Takes in one reply.
+    pub(super) fn add(&mut self, reply: &str, form: Form) {
+        match form {
+            Form::Base64 => self.whole.extend(reply.lines().filter(|line| !line.is_empty()).map(str::to_owned)),
+            Form::Text => self.told.extend(reply.split(HEADING).skip(1).filter_map(from_text)),
+        }
+    }
+
+    /// Whether this very staple is among it: it names its own certificate, so there is no mistaking it for another's.
+    #[must_use]
+    pub(super) fn has(&self, staple: &StapleView<'_>) -> bool {
+        let is_it = |held: &HeldResponse| !held.signature.is_empty() && held.is(staple);
+        (!self.whole.is_empty() && self.whole.contains(&openssl::base64::encode_block(staple.der)))
+            || self.told.iter().any(is_it)
     }
 }
 

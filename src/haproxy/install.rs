@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::command::{Command, DEFAULT_BUFFER, response_limit};
-use super::held::{Held, HeldResponse, StapleView};
-use super::inventory::{CertIdKey, Entry, Stapling};
+use super::held::{Held, HeldResponse, Shown, StapleView};
+use super::inventory::{CertIdKey, Details, Entries, EntryName, Stapling};
 use super::process::Process;
 use super::refusal::{InstallError, excerpt};
 use super::session::{self, HaproxyError};
@@ -86,7 +86,7 @@ pub enum Proof {
 pub async fn reconcile(
     api: &impl RuntimeApi,
     process: &Process,
-    entries: &mut Option<Vec<Entry>>,
+    entries: &mut Option<Entries>,
     one: &Installation<'_>,
     now: Timestamp,
 ) -> Outcome {
@@ -96,30 +96,36 @@ pub async fn reconcile(
         .unwrap_or(Outcome::Failed(InstallError::NoEntry))
 }
 
-/// Brings staples into HAProxy, one after the other, and lists the entries once for all that had to be switched on.
-/// One outcome for each installation, in their order.
+/// Brings staples into HAProxy, one after the other, and reads them back. One outcome for each installation, in their
+/// order.
 pub async fn reconcile_many(
     api: &impl RuntimeApi,
     process: &Process,
-    entries: &mut Option<Vec<Entry>>,
+    entries: &mut Option<Entries>,
     installations: &[Installation<'_>],
     now: Timestamp,
 ) -> Vec<Outcome> {
     let mut steps = Vec::with_capacity(installations.len());
+    let held = shown(api, process, entries.as_ref(), installations.iter()).await;
     for one in installations {
         steps.push(
-            write(api, process, entries, one, now).await.unwrap_or_else(|error| Step::Done(Outcome::Failed(error))),
+            write(api, process, entries, one, &held, now)
+                .await
+                .unwrap_or_else(|error| Step::Done(Outcome::Failed(error))),
         );
     }
-    if process.version.lists_entries() && steps.iter().any(|step| matches!(step, Step::Enabled)) {
-        // If this fails, so does every read-back below, with the same reason.
-        *entries = session::list_entries(api).await.ok();
-    }
+    let enabled = installations.iter().zip(&steps).filter(|(_, step)| matches!(step, Step::Enabled));
+    note_entries(api, process, entries, enabled.map(|(one, _)| one).collect()).await;
     let mut outcomes = Vec::with_capacity(installations.len());
+    let written = installations.iter().zip(&steps).filter(|(_, step)| !matches!(step, Step::Done(_)));
+    let held = shown(api, process, entries.as_ref(), written.map(|(one, _)| one)).await;
     for (one, step) in installations.iter().zip(steps) {
         let enabled = matches!(step, Step::Enabled);
         outcomes.push(match step {
             Step::Done(outcome) => outcome,
+            Step::Pushed | Step::Enabled if held.has(&one.staple) => {
+                Outcome::Installed { enabled, proof: Proof::ReadBack }
+            }
             Step::Pushed | Step::Enabled => match read_back(api, process, entries, one).await {
                 Ok(proof) => Outcome::Installed { enabled, proof },
                 Err(error) => Outcome::Failed(error),
@@ -127,6 +133,18 @@ pub async fn reconcile_many(
         });
     }
     outcomes
+}
+
+/// What the entries of these hold, asked for together: one exchange each would be most of the work. Of a single one it is
+/// asked when it is needed.
+async fn shown<'a>(
+    api: &impl RuntimeApi,
+    process: &Process,
+    entries: Option<&Entries>,
+    installations: impl Iterator<Item = &'a Installation<'a>>,
+) -> Shown {
+    let known: Vec<&EntryName> = installations.filter_map(|one| entries?.find(one.id)).collect();
+    if known.len() > 1 { session::shown(api, process, &known).await } else { Shown::default() }
 }
 
 enum Step {
@@ -140,8 +158,9 @@ enum Step {
 async fn write(
     api: &impl RuntimeApi,
     process: &Process,
-    entries: &mut Option<Vec<Entry>>,
+    entries: &mut Option<Entries>,
     one: &Installation<'_>,
+    held: &Shown,
     now: Timestamp,
 ) -> Result<Step, InstallError> {
     let staple = &one.staple;
@@ -163,12 +182,24 @@ async fn write(
         }
         return match push(api, staple).await {
             Ok(()) => Ok(Step::Pushed),
-            Err(InstallError::CertIdUnknown) => enable(api, process, one).await,
+            Err(InstallError::CertIdUnknown) => {
+                is_still_there(api, one).await?;
+                enable(api, process, one).await
+            }
             Err(error) => Err(error),
         };
     }
+    if one.stapling != Stapling::Off && held.has(staple) {
+        return Ok(Step::Done(Outcome::AlreadyServed));
+    }
+    let was_listed = entries.as_ref().is_some_and(|list| list.find(one.id).is_some());
     match current(api, process, entries, one).await? {
-        None => enable(api, process, one).await,
+        None => {
+            if was_listed {
+                is_still_there(api, one).await?;
+            }
+            enable(api, process, one).await
+        }
         Some(Held::Response(held)) if held.is_newer_than(staple) && one.overwrite == OverwritePolicy::KeepNewer => {
             Ok(Step::Done(Outcome::HoldsNewer(held)))
         }
@@ -183,22 +214,36 @@ async fn write(
     }
 }
 
+/// An entry that is gone may have gone with its certificate, which somebody replaced at run time: another one's response
+/// would switch stapling on for nothing.
+async fn is_still_there(api: &impl RuntimeApi, one: &Installation<'_>) -> Result<(), InstallError> {
+    for command in Command::show_certificate_details([one.name]) {
+        let details = Details::parse(&session::exchange_unlocked(api, &command).await?);
+        let serial_number = details.get(one.name).and_then(Details::serial_number);
+        // 2.2 does not show the parts of a bundle.
+        if serial_number.is_some_and(|shown| *shown != one.id.serial_number) {
+            return Err(InstallError::CertIdUnknown);
+        }
+    }
+    Ok(())
+}
+
 /// What HAProxy holds for the CertID; none if it has no entry.
 async fn current(
     api: &impl RuntimeApi,
     process: &Process,
-    entries: &mut Option<Vec<Entry>>,
+    entries: &mut Option<Entries>,
     one: &Installation<'_>,
 ) -> Result<Option<Held>, InstallError> {
     let known = entries.is_some();
     if let Some(entry) = find(api, entries, one.id).await? {
-        if let Some(held) = session::held(api, process, &entry.key).await? {
+        if let Some(held) = session::held(api, process, &entry).await? {
             return Ok(Some(held));
         }
         // The list is out of date: HAProxy dropped the entry.
         *entries = None;
         if known && let Some(entry) = find(api, entries, one.id).await? {
-            return Ok(session::held(api, process, &entry.key).await?);
+            return Ok(session::held(api, process, &entry).await?);
         }
     }
     Ok(None)
@@ -206,14 +251,39 @@ async fn current(
 
 async fn find(
     api: &impl RuntimeApi,
-    entries: &mut Option<Vec<Entry>>,
+    entries: &mut Option<Entries>,
     id: &CertIdKey,
-) -> Result<Option<Entry>, InstallError> {
+) -> Result<Option<EntryName>, InstallError> {
     let list = match entries {
         Some(list) => list,
         None => entries.insert(session::list_entries(api).await?),
     };
-    Ok(list.iter().find(|entry| entry.id == *id).cloned())
+    Ok(list.find(id).cloned())
+}
+
+/// Takes note of the entries that were just made, without listing all there are: among ten thousand, that would be most
+/// of the work. What cannot be found out this way is listed when it is needed.
+async fn note_entries(
+    api: &impl RuntimeApi,
+    process: &Process,
+    entries: &mut Option<Entries>,
+    enabled: Vec<&Installation<'_>>,
+) {
+    let Some(list) = entries else { return };
+    if process.version.shows_der() {
+        enabled.iter().for_each(|one| list.note(one.id, EntryName::Certificate(one.name.to_owned())));
+    } else if process.version.lists_entries() {
+        // 2.5 to 2.7 do not look an entry up by the certificate's name, and show its key with the certificate.
+        for command in Command::show_certificate_details(enabled.iter().map(|one| one.name)) {
+            let Ok(reply) = session::exchange_unlocked(api, &command).await else { continue };
+            let details = Details::parse(&reply);
+            for one in &enabled {
+                if let Some(key) = details.get(one.name).and_then(Details::entry_key) {
+                    list.note(one.id, EntryName::Key(key.to_owned()));
+                }
+            }
+        }
+    }
 }
 
 async fn push(api: &impl RuntimeApi, staple: &StapleView<'_>) -> Result<(), InstallError> {
@@ -225,7 +295,7 @@ async fn push(api: &impl RuntimeApi, staple: &StapleView<'_>) -> Result<(), Inst
 async fn read_back(
     api: &impl RuntimeApi,
     process: &Process,
-    entries: &mut Option<Vec<Entry>>,
+    entries: &mut Option<Entries>,
     one: &Installation<'_>,
 ) -> Result<Proof, InstallError> {
     if !process.version.lists_entries() {
@@ -253,8 +323,7 @@ async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>
         IssuerKnowledge::InChain => None,
         IssuerKnowledge::Told(issuer) => Some(Command::set_certificate_issuer(one.name, issuer.der())?),
     };
-    let listing = session::list(api).await?;
-    if let Some(by) = listing.transaction {
+    if let Some(by) = session::open_transaction(api).await? {
         return Err(InstallError::Busy { by: Some(by) });
     }
     let mut steps = [&response].into_iter().chain(&issuer);

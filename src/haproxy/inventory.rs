@@ -89,28 +89,119 @@ pub enum Stapling {
     Unknown,
 }
 
-/// A place for a staple: HAProxy has one a CertID.
+/// The places for staples: HAProxy has one a CertID. By what HAProxy calls each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries(BTreeMap<CertIdKey, EntryName>);
+
+/// What a command calls an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// HAProxy's name for it: hexadecimal, opaque.
-    pub key: String,
-    /// The first certificate it serves; 2.8 and later.
-    pub path: Option<String>,
-    /// Which certificate it is for.
-    pub id: CertIdKey,
+pub enum EntryName {
+    /// HAProxy's key for it: hexadecimal, opaque.
+    Key(String),
+    /// The name of a certificate that it serves; 2.8 and later.
+    Certificate(String),
+}
+
+impl Entries {
+    /// The entry for a certificate, if there is one.
+    #[must_use]
+    pub fn find(&self, id: &CertIdKey) -> Option<&EntryName> {
+        self.0.get(id)
+    }
+
+    /// Takes note of an entry that was made since they were listed.
+    pub(super) fn note(&mut self, id: &CertIdKey, name: EntryName) {
+        self.0.entry(id.clone()).or_insert(name);
+    }
+
+    /// By their keys.
+    #[must_use]
+    pub fn ids(&self) -> BTreeMap<&str, &CertIdKey> {
+        let named = self.0.iter().filter_map(|(id, name)| match name {
+            EntryName::Key(key) => Some((key.as_str(), id)),
+            EntryName::Certificate(_) => None,
+        });
+        named.collect()
+    }
+
+    /// Says of each update which certificate it is for, as far as its entry is listed.
+    #[must_use]
+    pub fn identify(&self, updates: Vec<NativeUpdate>) -> Vec<NativeUpdate> {
+        // Mostly there are none, and thousands of entries.
+        if updates.is_empty() {
+            return updates;
+        }
+        let ids = self.ids();
+        let identified = |update: NativeUpdate| {
+            let id = ids.get(update.key.as_str()).map(|id| (*id).clone());
+            NativeUpdate { id, ..update }
+        };
+        updates.into_iter().map(identified).collect()
+    }
 }
 
 /// All of it, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
-    /// Every certificate, in HAProxy's order.
-    pub loaded: Vec<LoadedCertificate>,
-    /// Every entry; none before 2.5, which does not list them.
-    pub entries: Option<Vec<Entry>>,
-    /// What HAProxy updates by itself; 2.8 and later.
+    /// What is loaded.
+    pub news: News,
+    /// What HAProxy updates by itself, not identified yet; 2.8 and later.
     pub native_updates: Vec<NativeUpdate>,
     /// The certificate that someone's open transaction is about.
     pub transaction_open: Option<String>,
+}
+
+impl Survey {
+    /// The certificates that were looked at.
+    #[must_use]
+    pub fn loaded(&self) -> &[LoadedCertificate] {
+        let (News::Whole { loaded, .. } | News::Same { loaded }) = &self.news;
+        loaded
+    }
+
+    /// Every entry, if they were looked at.
+    #[must_use]
+    pub const fn entries(&self) -> Option<&Entries> {
+        match &self.news {
+            News::Whole { entries, .. } => entries.as_ref(),
+            News::Same { .. } => None,
+        }
+    }
+}
+
+/// What a survey found to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Everything was looked at.
+    Whole {
+        /// Every certificate, in HAProxy's order.
+        loaded: Vec<LoadedCertificate>,
+        /// Every entry; none before 2.5, which does not list them.
+        entries: Option<Entries>,
+        /// What it was read from; none before 2.5.
+        seen: Option<Seen>,
+    },
+    /// The lists of names and entries are those of an earlier survey. These certificates were looked at again.
+    Same {
+        /// In no particular order.
+        loaded: Vec<LoadedCertificate>,
+    },
+}
+
+/// What earlier lists looked like: the same text says the same. A certificate that is replaced at run time loses its
+/// entry, so that the list of entries shows it, unless it has none, or shares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    names: [u8; 32],
+    entries: [u8; 32],
+}
+
+impl Seen {
+    pub(super) fn new(listing: &str, entries: &str) -> Self {
+        // Before the names, the open transaction.
+        let names = listing.split_once("# filename").map_or(listing, |(_, names)| names);
+        Self { names: openssl::sha::sha256(names.as_bytes()), entries: openssl::sha::sha256(entries.as_bytes()) }
+    }
 }
 
 /// The reply to `show ssl cert`.
@@ -119,6 +210,12 @@ pub(super) struct Listing {
     pub(super) transaction: Option<String>,
     /// Name and bundle.
     pub(super) names: Vec<(String, Option<String>)>,
+}
+
+/// The certificate that the open transaction is about, from the reply to `show ssl cert`.
+pub(super) fn transaction(reply: &str) -> Option<String> {
+    let (before, _) = reply.split_once("# filename")?;
+    Listing::parse(before)?.transaction
 }
 
 impl Listing {
@@ -195,6 +292,16 @@ pub(super) struct Details {
 }
 
 impl Details {
+    /// The key of the entry, as far as the version tells; none if there is none.
+    pub(super) fn entry_key(&self) -> Option<&str> {
+        self.response_key.as_deref().filter(|key| !key.is_empty())
+    }
+
+    /// The certificate's serial number.
+    pub(super) const fn serial_number(&self) -> Option<&SerialNumber> {
+        self.serial_number.as_ref()
+    }
+
     /// SHA-1 of the certificate's DER.
     pub(super) const fn fingerprint(&self) -> Option<Fingerprint> {
         self.fingerprint
@@ -284,19 +391,17 @@ pub(super) fn join(
 }
 
 /// The reply to `show ssl ocsp-response`; none if it is something else.
-pub(super) fn parse_entries(reply: &str) -> Option<Vec<Entry>> {
+pub(super) fn parse_entries(reply: &str) -> Option<Entries> {
     if reply.trim().is_empty() {
-        return Some(Vec::new());
+        return Some(Entries::default());
     }
     let rest = reply.trim_start().strip_prefix("# Certificate IDs")?;
     let entries = rest.split("Certificate ID key : ").skip(1).filter_map(|block| {
         let mut lines = block.lines();
         let key = lines.next()?.trim().to_owned();
-        let (mut path, mut name_hash, mut key_hash, mut serial) = (None, None, None, None);
+        let (mut name_hash, mut key_hash, mut serial) = (None, None, None);
         for line in lines {
-            if let Some(text) = line.strip_prefix("Certificate path : ") {
-                path = Some(text.to_owned());
-            } else if let Some(text) = line.strip_prefix("   Issuer Name Hash: ") {
+            if let Some(text) = line.strip_prefix("   Issuer Name Hash: ") {
                 name_hash = parse_hex(text.trim());
             } else if let Some(text) = line.strip_prefix("   Issuer Key Hash: ") {
                 key_hash = parse_hex(text.trim());
@@ -305,7 +410,7 @@ pub(super) fn parse_entries(reply: &str) -> Option<Vec<Entry>> {
             }
         }
         let id = CertIdKey { issuer_name_hash: name_hash?, issuer_key_hash: key_hash?, serial_number: serial? };
-        Some(Entry { key, path, id })
+        Some((id, EntryName::Key(key)))
     });
-    Some(entries.collect())
+    Some(Entries(entries.collect()))
 }

@@ -1,8 +1,6 @@
 //! HAProxy's own ocsp-update, as `show ssl ocsp-updates` tells of it (2.8 and later). Pure.
 
-use std::collections::BTreeMap;
-
-use super::inventory::{CertIdKey, Entry};
+use super::inventory::CertIdKey;
 
 /// One entry that HAProxy refreshes by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,16 +55,12 @@ impl NativeUpdate {
     }
 }
 
-/// The reply to `show ssl ocsp-updates`; none if it is something else.
-pub(super) fn parse_native_updates(reply: &str, entries: &[Entry]) -> Option<Vec<NativeUpdate>> {
-    let ids: BTreeMap<&str, &CertIdKey> = entries.iter().map(|entry| (entry.key.as_str(), &entry.id)).collect();
-    let identified = |update: NativeUpdate| {
-        let id = ids.get(update.key.as_str()).map(|id| (*id).clone());
-        NativeUpdate { id, ..update }
-    };
+/// The reply to `show ssl ocsp-updates`; none if it is something else. Which certificates are meant, the list of entries
+/// knows ([`Entries::identify`](super::Entries::identify)).
+pub(super) fn parse_native_updates(reply: &str) -> Option<Vec<NativeUpdate>> {
     let mut lines = reply.lines().filter(|line| !line.trim().is_empty());
     lines.next().filter(|heading| heading.starts_with("OCSP Certid | Path |"))?;
-    Some(lines.filter_map(NativeUpdate::parse).map(identified).collect())
+    Some(lines.filter_map(NativeUpdate::parse).collect())
 }
 
 #[cfg(test)]
@@ -84,7 +78,7 @@ mod tests {
              23/Nov/2026:08:13:36 +0000 | - | 0 | 0 | 0 | Unknown\n30dd | /c/d.pem | - | - | 7 | 2 | 4 | OCSP response \
              check failure (OCSP_basic_verify() failed | certificate verify error)\n\n"
         );
-        let updates = parse_native_updates(&reply, &[]).unwrap();
+        let updates = parse_native_updates(&reply).unwrap();
         let seen: Vec<_> = updates.iter().map(|each| (each.path.as_str(), each.successes, each.failures)).collect();
         assert_eq!(seen, [("/c/a.pem", 1, 0), ("/c/b.pem", 0, 1), ("@web/c d.pem", 0, 0), ("/c/d.pem", 7, 2)]);
         let failed = |reason: &str| LastUpdate::Failed { reason: reason.to_owned() };
@@ -94,16 +88,16 @@ mod tests {
         let why = "OCSP response check failure (OCSP_basic_verify() failed | certificate verify error)";
         assert_eq!(updates[3].last, failed(why));
         // An update that is over is told from the one before it, even if all else is the same.
-        let later = parse_native_updates(&reply.replace("08:11:43", "08:41:43"), &[]).unwrap();
+        let later = parse_native_updates(&reply.replace("08:11:43", "08:41:43")).unwrap();
         assert_ne!(later[0], updates[0]);
         assert_eq!(later[1], updates[1]);
     }
 
     #[test]
     fn a_reply_of_another_kind_is_not_taken_for_no_updates() {
-        assert_eq!(parse_native_updates(HEADING, &[]), Some(vec![]));
-        assert_eq!(parse_native_updates("Permission denied\n", &[]), None);
-        let half = parse_native_updates(&format!("{HEADING}30aa | /c/a.pem | another row\n"), &[]).unwrap();
+        assert_eq!(parse_native_updates(HEADING), Some(vec![]));
+        assert_eq!(parse_native_updates("Permission denied\n"), None);
+        let half = parse_native_updates(&format!("{HEADING}30aa | /c/a.pem | another row\n")).unwrap();
         assert_eq!((half[0].path.as_str(), &half[0].last), ("/c/a.pem", &LastUpdate::Unknown));
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::command::Command;
-use super::held::Held;
-use super::inventory::{self, Details, Entry, Listing, Survey};
+use super::command::{Command, Form};
+use super::held::{Held, Shown};
+use super::inventory::{self, Details, Entries, EntryName, Listing, News, Seen, Survey};
 use super::native::{NativeUpdate, parse_native_updates};
 use super::process::Process;
 use super::refusal::excerpt;
@@ -64,6 +64,12 @@ impl HaproxyError {
         }
     }
 
+    /// Whether it is of the moment, and nobody has to do anything about it.
+    #[must_use]
+    pub const fn passes_by_itself(&self) -> bool {
+        matches!(self, Self::LeavingProcess { .. } | Self::Locked | Self::Socket(_))
+    }
+
     /// What a person can do about it.
     #[must_use]
     pub const fn remedy(&self) -> &'static str {
@@ -101,44 +107,81 @@ pub async fn look(api: &impl RuntimeApi) -> Result<Process, HaproxyError> {
     if process.stopping { Err(HaproxyError::LeavingProcess { pid: process.pid }) } else { Ok(process) }
 }
 
-/// Asks what the process has loaded: certificates, entries for staples, native updates, an open transaction.
+/// What is known from an earlier survey of the same process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// What its lists looked like.
+    pub seen: Option<Seen>,
+    /// The certificates whose replacement the lists would not show: those without an entry of their own.
+    pub unlisted: Vec<String>,
+}
+
+/// Asks what the process has loaded: certificates, entries for staples, native updates, an open transaction. Where the
+/// lists are those that are known, only what they do not show is asked for.
 ///
 /// # Errors
 /// When the socket may not do what is needed, or a reply is not understood.
-pub async fn survey(api: &impl RuntimeApi, process: &Process) -> Result<Survey, HaproxyError> {
+pub async fn survey(api: &impl RuntimeApi, process: &Process, known: &Known) -> Result<Survey, HaproxyError> {
     let version = &process.version;
     preflight(api).await?;
-    let listing = list(api).await?;
-    let details = details(api, &listing).await?;
-    let entries = if version.lists_entries() { Some(list_entries(api).await?) } else { None };
-    let native_updates = if version.shows_der() {
-        native_updates(api, entries.as_deref().unwrap_or_default()).await?
-    } else {
-        Vec::new()
-    };
-    Ok(Survey {
-        loaded: inventory::join(listing.names, &details, version.shows_der()),
-        entries,
-        native_updates,
-        transaction_open: listing.transaction,
-    })
+    let list = Command::show_certificates();
+    let names = exchange_unlocked(api, &list).await?;
+    // HAProxy without TLS.
+    if names.starts_with("Unknown command") {
+        return Err(HaproxyError::NoOcspSupport);
+    }
+    // Before the details: what is replaced in between has lost its entry by the next survey.
+    let entries = if version.lists_entries() { Some(api.exchange(&Command::show_entries()).await?) } else { None };
+    let seen = entries.as_ref().map(|entries| Seen::new(&names, entries));
+    if seen.is_some() && seen == known.seen {
+        let details = details(api, known.unlisted.iter().map(String::as_str).collect()).await?;
+        let unlisted = known.unlisted.iter().map(|name| (name.clone(), None)).collect();
+        return Ok(Survey {
+            news: News::Same { loaded: inventory::join(unlisted, &details, version.shows_der()) },
+            native_updates: native_updates(api, process).await?,
+            transaction_open: inventory::transaction(&names),
+        });
+    }
+    let listing = Listing::parse(&names).ok_or_else(|| HaproxyError::unexpected(&list, &names))?;
+    let entries = entries.map(|reply| parse_entries(&reply)).transpose()?;
+    // Bundles have no view of their own in 2.2.
+    let shown = listing.names.iter().filter(|(_, bundle)| bundle.is_none()).map(|(name, _)| name.as_str());
+    let details = details(api, shown.collect()).await?;
+    let native_updates = native_updates(api, process).await?;
+    let loaded = inventory::join(listing.names, &details, version.shows_der());
+    Ok(Survey { news: News::Whole { loaded, entries, seen }, native_updates, transaction_open: listing.transaction })
 }
 
-/// Asks which staple the entry with this key holds; none if the entry is gone. Only for versions that list entries.
+/// Asks which staple an entry holds; none if the entry is gone. Only for versions that list entries.
 ///
 /// # Errors
 /// When the socket fails or the reply is not understood.
-pub async fn held(api: &impl RuntimeApi, process: &Process, key: &str) -> Result<Option<Held>, HaproxyError> {
+pub async fn held(api: &impl RuntimeApi, process: &Process, entry: &EntryName) -> Result<Option<Held>, HaproxyError> {
     let shows_der = process.version.shows_der();
-    let command = if shows_der { Command::show_response(key) } else { Command::show_response_text(key) };
-    let reply = api.exchange(&command).await?;
-    if reply.starts_with("Certificate ID") && reply.contains("does not match any certificate") {
+    let command = if shows_der { Command::show_response(entry) } else { Command::show_response_text(entry) };
+    let Ok(command) = command else { return Ok(None) };
+    // An entry that is named by a certificate is looked up among the certificates.
+    let reply = exchange_unlocked(api, &command).await?;
+    let unknown_key = reply.starts_with("Certificate ID") && reply.contains("does not match any certificate");
+    if unknown_key || reply.contains("expects a valid certid or certificate path") {
         return Ok(None);
     }
     if reply.trim() == "Permission denied" || reply.starts_with("Unknown command") {
         return Err(HaproxyError::unexpected(&command, &reply));
     }
     Ok(Some(if shows_der { Held::from_base64(&reply) } else { Held::from_text(&reply) }))
+}
+
+/// Asks what many entries hold, in as few exchanges as fit. What HAProxy does not show, for whatever reason, is not
+/// among it. Only for versions that list entries.
+pub(super) async fn shown(api: &impl RuntimeApi, process: &Process, entries: &[&EntryName]) -> Shown {
+    let form = if process.version.shows_der() { Form::Base64 } else { Form::Text };
+    let mut shown = Shown::default();
+    for command in Command::show_responses(entries.iter().copied(), form) {
+        let Ok(reply) = api.exchange(&command).await else { break };
+        shown.add(&reply, form);
+    }
+    shown
 }
 
 /// The size of HAProxy's buffers (`tune.bufsize`).
@@ -152,25 +195,31 @@ pub(super) async fn buffer_size(api: &impl RuntimeApi) -> Result<usize, HaproxyE
 }
 
 /// Every entry. Only for versions that list them.
-pub(super) async fn list_entries(api: &impl RuntimeApi) -> Result<Vec<Entry>, HaproxyError> {
-    let command = Command::show_entries();
-    let reply = api.exchange(&command).await?;
+pub(super) async fn list_entries(api: &impl RuntimeApi) -> Result<Entries, HaproxyError> {
+    parse_entries(&api.exchange(&Command::show_entries()).await?)
+}
+
+fn parse_entries(reply: &str) -> Result<Entries, HaproxyError> {
     // Builds with another TLS library (BoringSSL) lack the command.
     if reply.starts_with("Unknown command") {
         return Err(HaproxyError::NoOcspSupport);
     }
-    inventory::parse_entries(&reply).ok_or_else(|| HaproxyError::unexpected(&command, &reply))
+    inventory::parse_entries(reply).ok_or_else(|| HaproxyError::unexpected(&Command::show_entries(), reply))
 }
 
-/// Every certificate's name, and the open transaction.
-pub(super) async fn list(api: &impl RuntimeApi) -> Result<Listing, HaproxyError> {
-    let command = Command::show_certificates();
+/// The certificate that somebody's open transaction is about.
+///
+/// HAProxy has no command to ask that, but for the list of all certificates, which is long. A request to abort the
+/// transaction on a name that no certificate can have changes nothing and is refused in words that tell.
+pub(super) async fn open_transaction(api: &impl RuntimeApi) -> Result<Option<String>, HaproxyError> {
+    let command = Command::ask_for_transaction();
     let reply = exchange_unlocked(api, &command).await?;
-    // HAProxy without TLS.
-    if reply.starts_with("Unknown command") {
-        return Err(HaproxyError::NoOcspSupport);
+    if command.is_answered_by_none(&reply) {
+        return Ok(None);
     }
-    Listing::parse(&reply).ok_or_else(|| HaproxyError::unexpected(&command, &reply))
+    let about = reply.trim().strip_prefix("The ongoing transaction is about '");
+    let name = about.and_then(|rest| Some(rest.split_once("' but you are trying to abort ")?.0.to_owned()));
+    name.map(Some).ok_or_else(|| HaproxyError::unexpected(&command, &reply))
 }
 
 /// Sends a command that works on certificates, and sends it again while HAProxy works on another one: it refuses such a
@@ -200,12 +249,9 @@ async fn preflight(api: &impl RuntimeApi) -> Result<(), HaproxyError> {
 
 async fn details(
     api: &impl RuntimeApi,
-    listing: &Listing,
+    mut wanted: Vec<&str>,
 ) -> Result<std::collections::BTreeMap<String, Details>, HaproxyError> {
     let mut found = std::collections::BTreeMap::new();
-    // Bundles have no view of their own in 2.2.
-    let mut wanted: Vec<&str> =
-        listing.names.iter().filter(|(_, bundle)| bundle.is_none()).map(|(name, _)| name.as_str()).collect();
     for _ in 0..LOCKED_RETRIES {
         let mut locked = false;
         for command in Command::show_certificate_details(wanted.iter().copied()) {
@@ -222,8 +268,12 @@ async fn details(
     Err(HaproxyError::Locked)
 }
 
-async fn native_updates(api: &impl RuntimeApi, entries: &[Entry]) -> Result<Vec<NativeUpdate>, HaproxyError> {
+/// Empty where HAProxy has no such list.
+async fn native_updates(api: &impl RuntimeApi, process: &Process) -> Result<Vec<NativeUpdate>, HaproxyError> {
+    if !process.version.shows_der() {
+        return Ok(Vec::new());
+    }
     let command = Command::show_native_updates();
     let reply = api.exchange(&command).await?;
-    parse_native_updates(&reply, entries).ok_or_else(|| HaproxyError::unexpected(&command, &reply))
+    parse_native_updates(&reply).ok_or_else(|| HaproxyError::unexpected(&command, &reply))
 }

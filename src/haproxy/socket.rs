@@ -183,6 +183,9 @@ impl Route {
     }
 }
 
+/// Most replies fit, and are read at once.
+const USUAL_REPLY: usize = 4096;
+
 const UNKNOWN: u8 = 0;
 const DIRECT: u8 = 1;
 const MASTER: u8 = 2;
@@ -267,7 +270,7 @@ impl Socket {
             Ok(()) => stream.shutdown().await,
             Err(error) => Err(error),
         };
-        let mut reply = Vec::new();
+        let mut reply = Vec::with_capacity(USUAL_REPLY);
         let received = stream.take(REPLY_LIMIT + 1).read_to_end(&mut reply).await;
         let broken = |error: io::Error| SocketError::Io { address: self.address.clone(), reason: error.to_string() };
         if u64::try_from(reply.len()).is_ok_and(|length| length > REPLY_LIMIT) {

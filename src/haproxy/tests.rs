@@ -8,7 +8,8 @@ use std::sync::Mutex;
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::held::Held;
+use super::command::Form;
+use super::held::{Held, Shown};
 use super::inventory::{Details, Listing, join, parse_entries};
 use super::native::parse_native_updates;
 use super::*;
@@ -18,6 +19,10 @@ const KEY: &str = "304d300906052b0e03021a0500041427de3271";
 const SHOW_KEY: &str = "show ssl ocsp-response 304d300906052b0e03021a0500041427de3271";
 const LOCKED: &str = "Can't show!\nOperations on certificates are currently locked!\n\n";
 const UPDATED: &str = "OCSP Response updated!\n\n";
+const NO_TRANSACTION: &str = "No ongoing transaction!\n\n";
+const OPEN_ON_B: &str =
+    "The ongoing transaction is about '/c/b.pem' but you are trying to abort a transaction for '/'\n\n";
+const LOADED: &str = "Filename: /c/a.pem\nStatus: Used\nSerial: 41EACE\n\n";
 const NO_MATCH: &str = "OCSP single response: Certificate ID does not match any certificate or issuer.\n\n";
 
 /// Expects exactly these command lines, in this order.
@@ -160,7 +165,8 @@ async fn old_haproxy_is_taken_at_its_word() {
 async fn a_bundle_of_2_2_is_committed_under_its_own_name() {
     let api = Script::new([
         ("set ssl ocsp-response", NO_MATCH),
-        ("show ssl cert", "# filename\n/c/m.pem: /c/m.pem.ecdsa /c/m.pem.rsa\n\n"),
+        ("show ssl cert /c/m.pem.rsa", "Can't display the certificate: Not found or the certificate is a bundle!\n\n"),
+        ("abort ssl cert /", NO_TRANSACTION),
         ("set ssl cert /c/m.pem.rsa.ocsp", "Transaction created for certificate /c/m.pem!\n\n"),
         ("commit ssl cert /c/m.pem", "Committing /c/m.pem.\nSuccess!\n\n"),
     ]);
@@ -170,17 +176,14 @@ async fn a_bundle_of_2_2_is_committed_under_its_own_name() {
 
 #[tokio::test]
 async fn an_open_transaction_is_left_alone() {
-    let api = Script::new([
-        ("show ssl ocsp-response", "\n"),
-        ("show ssl cert", "# transaction\n*/c/b.pem\n# filename\n/c/a.pem\n/c/b.pem\n\n"),
-    ]);
+    let api = Script::new([("show ssl ocsp-response", "\n"), ("abort ssl cert /", OPEN_ON_B)]);
     let busy = InstallError::Busy { by: Some("/c/b.pem".to_owned()) };
     assert_eq!(run(&api, "3.0.11", |_| ()).await, Outcome::Failed(busy.clone()));
 
     // Opened between the look and the step.
     let api = Script::new([
         ("show ssl ocsp-response", "\n"),
-        ("show ssl cert", "# filename\n/c/a.pem\n/c/b.pem\n\n"),
+        ("abort ssl cert /", NO_TRANSACTION),
         (
             "set ssl cert /c/a.pem.ocsp",
             "The ongoing transaction is about '/c/b.pem' but you are trying to set '/c/a.pem'\nCan't update \
@@ -190,7 +193,7 @@ async fn an_open_transaction_is_left_alone() {
     assert_eq!(run(&api, "3.0.11", |_| ()).await, Outcome::Failed(busy));
     let api = Script::new([
         ("show ssl ocsp-response", "\n"),
-        ("show ssl cert", "# filename\n/c/a.pem\n/c/b.pem\n\n"),
+        ("abort ssl cert /", NO_TRANSACTION),
         ("set ssl cert /c/a.pem.ocsp", "Transaction updated for certificate /c/b.pem!\n\n"),
     ]);
     let foreign = InstallError::ForeignTransaction { certificate: "/c/b.pem".to_owned() };
@@ -201,7 +204,7 @@ async fn an_open_transaction_is_left_alone() {
 async fn a_transaction_under_another_name_is_taken_back() {
     let api = Script::new([
         ("show ssl ocsp-response", "\n"),
-        ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+        ("abort ssl cert /", NO_TRANSACTION),
         ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a!\n\n"),
         ("abort ssl cert /c/a", "Transaction aborted for certificate '/c/a'!\n\n"),
     ]);
@@ -215,7 +218,7 @@ fn the_conversation_may_move_between_threads() {
     const fn is_send<T: Send>(_: &T) {}
     let (socket, process) = (Socket::new("/a".parse().unwrap(), std::time::Duration::ZERO), process("3.4.7"));
     is_send(&look(&socket));
-    is_send(&survey(&socket, &process));
+    is_send(&survey(&socket, &process, &Known::default()));
     is_send(&reconcile_many(&socket, &process, &mut None, &[], Timestamp::UNIX_EPOCH));
 }
 
@@ -226,8 +229,8 @@ async fn a_refused_step_ends_our_own_transaction() {
     let ca = crate::certificate::Certificate::from_der(ca.der()).unwrap();
     let api = Script::new([
         ("show ssl ocsp-response", "\n"),
-        ("show ssl cert", LOCKED),
-        ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+        ("abort ssl cert /", LOCKED),
+        ("abort ssl cert /", NO_TRANSACTION),
         ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
         ("set ssl cert /c/a.pem.issuer", "unable to load certificate from file.\nCan't load the payload\n\n"),
         ("abort ssl cert /c/a.pem", "Transaction aborted for certificate '/c/a.pem'!\n\n"),
@@ -237,7 +240,7 @@ async fn a_refused_step_ends_our_own_transaction() {
 
     let api = Script::new([
         ("show ssl ocsp-response", "\n"),
-        ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+        ("abort ssl cert /", NO_TRANSACTION),
         ("set ssl cert /c/a.pem.ocsp", "Can't update the certificate!\nUnable to parse OCSP response.\n\n"),
     ]);
     let outcome = run(&api, "3.0.11", |one| one.issuer = IssuerKnowledge::Told(&ca)).await;
@@ -248,7 +251,8 @@ async fn a_refused_step_ends_our_own_transaction() {
 async fn a_transaction_does_not_stay_open_because_certificates_were_locked() {
     let begin = [
         ("set ssl ocsp-response", NO_MATCH),
-        ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+        ("show ssl cert /c/a.pem", LOADED),
+        ("abort ssl cert /", NO_TRANSACTION),
         ("set ssl cert /c/a.pem.ocsp", LOCKED),
         ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
         ("commit ssl cert /c/a.pem", LOCKED),
@@ -270,14 +274,15 @@ async fn a_transaction_does_not_stay_open_because_certificates_were_locked() {
 async fn a_failed_commit_is_never_aborted_where_that_crashes_haproxy() {
     for (version, aborts) in [("2.2.9", false), ("2.4.30", true), ("2.6.12", false)] {
         let mut steps = vec![
-            ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+            ("abort ssl cert /", NO_TRANSACTION),
             ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
             ("commit ssl cert /c/a.pem", "Committing /c/a.pem.\nFailed!\n\n"),
         ];
-        steps.insert(
-            0,
-            if version == "2.6.12" { ("show ssl ocsp-response", "\n") } else { ("set ssl ocsp-response", NO_MATCH) },
-        );
+        if version == "2.6.12" {
+            steps.insert(0, ("show ssl ocsp-response", "\n"));
+        } else {
+            steps.splice(0..0, [("set ssl ocsp-response", NO_MATCH), ("show ssl cert /c/a.pem", LOADED)]);
+        }
         if aborts {
             steps.push(("abort ssl cert /c/a.pem", "Transaction aborted for certificate '/c/a.pem'!\n\n"));
         }
@@ -287,24 +292,56 @@ async fn a_failed_commit_is_never_aborted_where_that_crashes_haproxy() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_switched_on_is_read_back_without_listing_every_entry() {
+    let details = format!("Filename: /c/a.pem\nStatus: Used\nOCSP Response Key: {KEY}\n\n");
+    let held = held_text("Nov  3 06:55:02 2026");
+    let enabling = [
+        ("show ssl ocsp-response", "\n"),
+        ("abort ssl cert /", NO_TRANSACTION),
+        ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
+        ("commit ssl cert /c/a.pem", "Committing /c/a.pem.\nSuccess!\n\n"),
+    ];
+    for (version, reading) in [
+        ("2.6.12", vec![("show ssl cert /c/a.pem", &*details), (SHOW_KEY, &*held)]),
+        (
+            "2.8.25",
+            vec![
+                ("show ssl ocsp-response base64 /c/a.pem", "Operations on certificates are currently locked!\n\n"),
+                ("show ssl ocsp-response base64 /c/a.pem", "AQI=\n"),
+            ],
+        ),
+    ] {
+        let steps = enabling.into_iter().chain(reading).map(|(command, reply)| (command, reply.to_owned()));
+        let outcome = run(&Script(Mutex::new(steps.collect())), version, |_| ()).await;
+        match version {
+            "2.6.12" => assert_eq!(outcome, Outcome::Installed { enabled: true, proof: Proof::ReadBack }),
+            // It is asked for, and is not what was put there.
+            _ => assert!(matches!(outcome, Outcome::Failed(InstallError::ReadBack { .. })), "{outcome:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_commit_that_brings_no_entry_is_no_success() {
     let enabling = |commit: &str, after: &str| {
         Script::new([
             ("show ssl ocsp-response", "\n"),
-            ("show ssl cert", "# filename\n/c/a.pem\n\n"),
+            ("abort ssl cert /", NO_TRANSACTION),
             ("set ssl cert /c/a.pem.ocsp", "Transaction created for certificate /c/a.pem!\n\n"),
             ("commit ssl cert /c/a.pem", commit),
-            ("show ssl ocsp-response", after),
+            ("show ssl ocsp-response base64 /c/a.pem", after),
+            ("show ssl ocsp-response", "\n"),
         ])
     };
-    let api = enabling("Committing /c/a.pem.\nSuccess!\n\n", "\n");
+    let no_entry = "'show ssl ocsp-response' expects a valid certid or certificate path.\n\n";
+    let api = enabling("Committing /c/a.pem.\nSuccess!\n\n", no_entry);
     assert_eq!(run(&api, "2.8.25", |_| ()).await, Outcome::Failed(InstallError::NoEntry));
 
     let ignored = "Committing /c/a.pem.\nLoading: OCSP single response: Certificate ID does not match certificate and \
                    issuer. Content will be ignored.\nSuccess!\n\n";
     let api = enabling(ignored, "");
-    api.0.lock().unwrap().pop_back();
+    api.0.lock().unwrap().truncate(4);
     assert_eq!(run(&api, "2.8.25", |_| ()).await, Outcome::Failed(InstallError::CertIdUnknown));
 }
 
@@ -333,7 +370,8 @@ async fn an_outdated_list_of_entries_is_renewed() {
     let api = Script::new([
         ("show ssl ocsp-response base64 304d300906052b0e03021a0500041427de3271", gone),
         ("show ssl ocsp-response", "\n"),
-        ("show ssl cert", "# transaction\n*/c/b.pem\n# filename\n/c/b.pem\n\n"),
+        ("show ssl cert /c/a.pem", LOADED),
+        ("abort ssl cert /", OPEN_ON_B),
     ]);
     let id = id();
     let one = Installation {
@@ -347,7 +385,17 @@ async fn an_outdated_list_of_entries_is_renewed() {
     let mut entries = parse_entries(&entries_text());
     let outcome = reconcile(&api, &process("2.8.0"), &mut entries, &one, time("2026-11-20T00:00:00Z")).await;
     assert_eq!(outcome, Outcome::Failed(InstallError::Busy { by: Some("/c/b.pem".to_owned()) }));
-    assert_eq!(entries, Some(vec![]));
+    assert_eq!(entries, Some(Entries::default()));
+    api.is_done();
+}
+
+#[tokio::test]
+async fn stapling_is_not_switched_on_for_a_certificate_that_took_the_place_of_ours() {
+    let api = Script::new([
+        ("set ssl ocsp-response", NO_MATCH),
+        ("show ssl cert /c/a.pem", "Filename: /c/a.pem\nStatus: Used\nSerial: 41EACF\n\n"),
+    ]);
+    assert_eq!(run(&api, "2.2.9", |_| ()).await, Outcome::Failed(InstallError::CertIdUnknown));
     api.is_done();
 }
 
@@ -357,9 +405,12 @@ async fn a_leaving_process_and_a_low_level_are_refused() {
     let api = Script::new([("show info", info)]);
     assert_eq!(look(&api).await, Err(HaproxyError::LeavingProcess { pid: 7 }));
     let api = Script::new([("show cli level", "operator\n\n")]);
-    assert_eq!(survey(&api, &process("3.4.7")).await, Err(HaproxyError::Level { level: "operator".to_owned() }));
+    assert_eq!(
+        survey(&api, &process("3.4.7"), &Known::default()).await,
+        Err(HaproxyError::Level { level: "operator".to_owned() })
+    );
     let api = Script::new([("show cli level", "admin\n\n"), ("show ssl cert", "Unknown command: 'show ssl'\n")]);
-    assert_eq!(survey(&api, &process("3.4.7")).await, Err(HaproxyError::NoOcspSupport));
+    assert_eq!(survey(&api, &process("3.4.7"), &Known::default()).await, Err(HaproxyError::NoOcspSupport));
     let api = Script::new([("show info", "RESET")]);
     assert!(matches!(look(&api).await, Err(HaproxyError::Socket(SocketError::Empty { .. }))));
 }
@@ -375,16 +426,114 @@ async fn details_that_were_locked_are_asked_for_again() {
     let api = Script::new([
         ("show cli level", "admin\n\n"),
         ("show ssl cert", "# filename\n/c/a.pem\n/c/b.pem\n\n"),
+        ("show ssl ocsp-response", "\n"),
         ("show ssl cert /c/a.pem;show ssl cert /c/b.pem", &format!("{}{LOCKED}", details("/c/a.pem"))),
         ("show ssl cert /c/b.pem", &details("/c/b.pem")),
-        ("show ssl ocsp-response", "\n"),
     ]);
-    let survey = survey(&api, &process("2.6.12")).await.unwrap();
+    let survey = survey(&api, &process("2.6.12"), &Known::default()).await.unwrap();
     api.is_done();
-    assert_eq!(survey.entries, Some(vec![]));
-    assert!(survey.loaded.iter().all(|loaded| loaded.serial_number == SerialNumber::from_hex("0A")));
+    assert_eq!(survey.entries(), Some(&Entries::default()));
+    assert!(survey.loaded().iter().all(|loaded| loaded.serial_number == SerialNumber::from_hex("0A")));
     // One certificate under two names: the list of entries cannot tell which of them is stapled.
-    assert!(survey.loaded.iter().all(|loaded| loaded.stapling == Stapling::Off));
+    assert!(survey.loaded().iter().all(|loaded| loaded.stapling == Stapling::Off));
+}
+
+#[tokio::test]
+async fn of_many_only_what_is_not_as_expected_is_looked_at_by_itself() {
+    const NO_ENTRY: &str = "'show ssl ocsp-response' expects a valid certid or certificate path.\n\n";
+    let ids: [CertIdKey; 3] = ["41EACE", "41EACF", "41EAD0"]
+        .map(|serial| CertIdKey { serial_number: SerialNumber::from_hex(serial).unwrap(), ..id() });
+    let ders: [&[u8]; 3] = [DER, &[1, 1], &[1, 2]];
+    let names = ["/c/a.pem", "/c/b.pem", "/c/c.pem"];
+    let one = |at: usize| Installation {
+        name: names[at],
+        id: &ids[at],
+        stapling: Stapling::On,
+        issuer: IssuerKnowledge::InChain,
+        staple: StapleView { der: ders[at], ..staple() },
+        overwrite: OverwritePolicy::KeepNewer,
+    };
+    let mut listed = Entries::default();
+    names.iter().zip(&ids).for_each(|(name, id)| listed.note(id, EntryName::Certificate((*name).to_owned())));
+    let base64 = |at: usize| openssl::base64::encode_block(ders[at]);
+    let api = Script::new([
+        // Of the three, the first is there; the others are not.
+        (
+            "show ssl ocsp-response base64 /c/a.pem;show ssl ocsp-response base64 /c/b.pem;\
+             show ssl ocsp-response base64 /c/c.pem",
+            &format!("\n{}\n\n{NO_ENTRY}", base64(0)),
+        ),
+        ("show ssl ocsp-response base64 /c/b.pem", "\n"),
+        ("set ssl ocsp-response", UPDATED),
+        ("show ssl ocsp-response base64 /c/c.pem", "\n"),
+        ("set ssl ocsp-response", UPDATED),
+        // Then the second is; somebody lost the third.
+        (
+            "show ssl ocsp-response base64 /c/b.pem;show ssl ocsp-response base64 /c/c.pem",
+            &format!("{}\n\n", base64(1)),
+        ),
+        ("show ssl ocsp-response base64 /c/c.pem", "\n"),
+    ]);
+    let (process, now) = (process("3.4.7"), time("2026-11-20T00:00:00Z"));
+    let outcomes = reconcile_many(&api, &process, &mut Some(listed), &[one(0), one(1), one(2)], now).await;
+    api.is_done();
+    let lost = Outcome::Failed(InstallError::ReadBack { held: "none".to_owned() });
+    assert_eq!(outcomes, [Outcome::AlreadyServed, Outcome::Installed { enabled: false, proof: Proof::ReadBack }, lost]);
+}
+
+#[tokio::test]
+async fn texts_of_many_are_told_apart_by_their_signatures() {
+    let mut shown = Shown::default();
+    shown.add(&format!("{}\n{}", held_text("Nov  2 06:55:02 2026"), held_text("Nov  3 06:55:02 2026")), Form::Text);
+    assert!(shown.has(&staple()));
+    assert!(!shown.has(&StapleView { der: &[1, 2, 3], ..staple() }), "the times are the same, the signature is not");
+    assert!(!shown.has(&StapleView { this_update: time("2026-11-04T06:55:02Z"), ..staple() }));
+}
+
+#[tokio::test]
+async fn where_the_lists_say_the_same_only_what_they_do_not_show_is_asked_for() {
+    const UPDATES: &str = "OCSP Certid | Path | Next Update\n\n";
+    let entries = entries_text();
+    let names = |transaction: &str| format!("{transaction}# filename\n/c/a.pem\n/c/b.pem\n\n");
+    let details =
+        |name: &str, key: &str| format!("Filename: {name}\nStatus: Used\nSerial: 41EACE\nOCSP Response Key: {key}\n\n");
+    let both = format!("{}{}", details("/c/a.pem", KEY), details("/c/b.pem", ""));
+    let api = Script::new([
+        ("show cli level", "admin\n\n"),
+        ("show ssl cert", &names("")),
+        ("show ssl ocsp-response", &entries),
+        ("show ssl cert /c/a.pem;show ssl cert /c/b.pem", &both),
+        ("show ssl ocsp-updates", UPDATES),
+    ]);
+    let whole = survey(&api, &process("3.4.7"), &Known::default()).await.unwrap();
+    api.is_done();
+    let News::Whole { seen, .. } = &whole.news else { panic!("{whole:?}") };
+    assert_eq!((whole.loaded().len(), &whole.transaction_open), (2, &None));
+    let known = Known { seen: *seen, unlisted: vec!["/c/b.pem".to_owned()] };
+
+    // The transaction is no difference.
+    let api = Script::new([
+        ("show cli level", "admin\n\n"),
+        ("show ssl cert", &names("# transaction\n*/c/a.pem\n")),
+        ("show ssl ocsp-response", &entries),
+        ("show ssl cert /c/b.pem", &details("/c/b.pem", "")),
+        ("show ssl ocsp-updates", UPDATES),
+    ]);
+    let same = survey(&api, &process("3.4.7"), &known).await.unwrap();
+    api.is_done();
+    assert_eq!(same.news, News::Same { loaded: whole.loaded()[1..].to_vec() });
+    assert_eq!(same.transaction_open.as_deref(), Some("/c/a.pem"));
+
+    let api = Script::new([
+        ("show cli level", "admin\n\n"),
+        ("show ssl cert", &names("")),
+        ("show ssl ocsp-response", "# Certificate IDs\n\n"),
+        ("show ssl cert /c/a.pem;show ssl cert /c/b.pem", &both),
+        ("show ssl ocsp-updates", UPDATES),
+    ]);
+    let whole = survey(&api, &process("3.4.7"), &known).await.unwrap();
+    api.is_done();
+    assert_eq!(whole.entries(), Some(&Entries::default()), "somebody replaced one at run time");
 }
 
 #[test]
@@ -447,9 +596,10 @@ fn native_updates_are_known_by_name_and_by_cert_id() {
         "OCSP Certid | Path | Next Update | Last Update | Successes | Failures | Last Update Status | Last Update \
          Status (str)\n{KEY} | /c/a.pem | 23/Nov/2026:06:54:06 +0000 | - | 0 | 1 | 2 | HTTP error\n\n"
     );
-    let updates = parse_native_updates(&reply, &parse_entries(&entries_text()).unwrap()).unwrap();
+    let parsed = || parse_native_updates(&reply).unwrap();
+    let updates = parse_entries(&entries_text()).unwrap().identify(parsed());
     assert_eq!((updates[0].path.as_str(), &updates[0].id), ("/c/a.pem", &Some(id())));
-    assert_eq!(parse_native_updates(&reply, &[]).unwrap()[0].id, None);
+    assert_eq!(Entries::default().identify(parsed())[0].id, None);
     assert_eq!(parse_entries("Permission denied\n"), None);
 }
 
@@ -525,7 +675,7 @@ proptest! {
         let _ = Listing::parse(&reply);
         let _ = join(vec![("a".to_owned(), None)], &Details::parse(&reply), true);
         let _ = parse_entries(&reply);
-        let _ = parse_native_updates(&reply, &[]);
+        let _ = parse_native_updates(&reply);
         let _ = Held::from_base64(&reply);
         let _ = Held::from_text(&reply);
         let _ = InstallError::from_reply(&"x", &reply).to_string();

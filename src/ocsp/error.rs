@@ -1,8 +1,10 @@
 //! Why a strict client would refuse a response, each rule with its evidence.
 
 use jiff::Timestamp;
+use openssl::error::ErrorStack;
 
 use super::{RequestError, ResponderId, Unauthorized};
+use crate::certificate::openssl_reason;
 
 /// Why the responder gave no answer (RFC 6960 section 4.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +24,23 @@ pub enum ResponseStatus {
     /// It does not serve this client or this certificate (RFC 9919 section 3.2.3).
     #[error("unauthorized")]
     Unauthorized,
+}
+
+impl ResponseStatus {
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::TryLater | Self::InternalError => {
+                "the CA's responder is in trouble of its own; it is asked again by itself"
+            }
+            Self::Unauthorized => {
+                "the CA does not answer for this certificate: it may be too new, or the responder is not its CA's; ask \
+                 the CA"
+            }
+            Self::MalformedRequest | Self::SigRequired => "the CA's responder does not take plain requests; ask the CA",
+        }
+    }
 }
 
 /// A field of the CertID (RFC 6960 section 4.1.1).
@@ -212,7 +231,47 @@ impl VerifyError {
         }
     }
 
+    /// What to do about it. A strict client would refuse such a response too.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::CertIdHashUnsupported { .. } => "ask the CA to answer with the CertID it was asked for",
+            Self::CertIdMismatch { .. } => {
+                "the responder speaks of another certificate or another CA; ask the CA, and look at STAPLER_RESPONDERS"
+            }
+            Self::IssuerNameMismatch { .. } => "name the certificate of the CA that issued this one",
+            Self::Malformed { .. } | Self::NotBasic { .. } => {
+                "what answers there is no OCSP responder; look for a proxy or a login page on the way"
+            }
+            Self::MultipleSingleResponses { .. } | Self::NoSingleResponse => {
+                "ask the CA to answer for exactly the one certificate it was asked about (RFC 9919 section 3.2)"
+            }
+            Self::NextUpdateBeforeThisUpdate { .. } => "ask the CA; its responder's times contradict each other",
+            Self::NotSuccessful { status } => status.remedy(),
+            Self::NotYetValid { .. } | Self::ProducedInFuture { .. } => {
+                "look at the clock of this host first; if it is right, ask the CA"
+            }
+            Self::Openssl { .. } => "look at the memory of this host; if that is not it, please report it",
+            Self::Request(error) => error.remedy(),
+            Self::ResponderNotFound { .. } | Self::ResponderUnauthorized { .. } | Self::SignatureInvalid { .. } => {
+                "a strict client would refuse this response too; ask the CA, or check what answers under its name"
+            }
+            Self::Stale { .. } => "ask the CA why it has not signed anew; look at the clock of this host, too",
+            Self::UnknownCriticalExtension { .. } => {
+                "ask the CA to leave the extension out, or not to mark it critical"
+            }
+            Self::WeakSignature { .. } => "ask the CA to sign with SHA-256 or better",
+        }
+    }
+
     pub(super) fn malformed(error: impl ToString) -> Self {
         Self::Malformed { reason: error.to_string() }
+    }
+}
+
+/// OpenSSL ran out of memory, or something like it.
+impl From<ErrorStack> for VerifyError {
+    fn from(stack: ErrorStack) -> Self {
+        Self::Openssl { reason: openssl_reason(&stack) }
     }
 }

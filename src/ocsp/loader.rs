@@ -11,8 +11,10 @@ use der::{Tag, Tagged};
 use jiff::Timestamp;
 use openssl::ocsp::{OcspResponse, OcspResponseStatus};
 
-use super::{SKEW, tlv};
+use super::SKEW;
+use super::parts::basic_parts;
 use crate::clock::between;
+use crate::tlv;
 
 pub(super) const SHA1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.14.3.2.26");
 pub(super) const SHA256: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.1");
@@ -78,6 +80,27 @@ impl Refusal {
             Self::NotYetValid { .. } => "not_yet_valid",
         }
     }
+
+    /// What to do about it. HAProxy keeps what it serves until then.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        match self {
+            Self::CertIdHash { .. } => {
+                "ask the CA to answer with the CertID it was asked for, which is hashed with SHA-1"
+            }
+            Self::CertStatusUnknown => "ask the CA why it does not know this certificate; HAProxy keeps what it serves",
+            Self::InvalidTime { .. } => "ask the CA to write its times as RFC 6960 section 4.2.2.1 has them",
+            Self::LessThan300sLeft { .. } => "ask the CA to sign earlier; HAProxy keeps what it serves until then",
+            Self::MultipleSingleResponses { .. } | Self::NoSingleResponse => {
+                "ask the CA to answer for exactly the one certificate it was asked about (RFC 9919 section 3.2)"
+            }
+            Self::NextUpdateMissing => "ask the CA to send nextUpdate: HAProxy cannot use answers without an end",
+            Self::NoSuccessfulBasicResponse => "ask the CA; this is no answer that HAProxy can read",
+            Self::NotYetValid { .. } => {
+                "look at the clocks of this host and of HAProxy first; if they are right, ask the CA"
+            }
+        }
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -115,7 +138,7 @@ pub fn haproxy_refusals(der: &[u8], now: Timestamp) -> Vec<Refusal> {
 /// As [`haproxy_refusals`], for a response that OpenSSL is known to parse; its parser is what costs the time.
 pub(super) fn refusals_of_basic(der: &[u8], now: Timestamp) -> Vec<Refusal> {
     // OpenSSL also reads BER with indefinite lengths, the walk does not. No CA sends that, and `verify` refuses it.
-    let Some(parts) = tlv::basic_parts(der) else { return vec![Refusal::NoSuccessfulBasicResponse] };
+    let Some(parts) = basic_parts(der) else { return vec![Refusal::NoSuccessfulBasicResponse] };
     match parts.responses.as_slice() {
         [] => vec![Refusal::NoSingleResponse],
         [single] => refusals_of_single(*single, now).unwrap_or_else(|| vec![Refusal::NoSuccessfulBasicResponse]),

@@ -9,15 +9,15 @@
 
 mod error;
 mod loader;
+mod parts;
 mod request;
 mod response;
 mod signer;
 mod staple;
-mod tlv;
 mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::time::Duration;
 

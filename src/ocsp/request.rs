@@ -1,12 +1,15 @@
 //! The question: which certificate, and how to ask about it.
 
+use der::asn1::{Null, ObjectIdentifier, OctetString};
 use der::{Decode, Encode};
 use openssl::error::ErrorStack;
-use openssl::hash::MessageDigest;
-use openssl::ocsp::{OcspCertId, OcspRequest};
-use x509_ocsp::OcspRequest as Decoded;
+use openssl::hash::{self, MessageDigest};
+use x509_cert::spki::AlgorithmIdentifierOwned;
+use x509_ocsp::{OcspRequest, TbsRequest};
 
+use super::loader::SHA1;
 use crate::certificate::{Certificate, SerialNumber, openssl_reason};
+use crate::tlv::certificate_parts;
 
 /// The longest URL that is asked with GET, whole and encoded (RFC 9919 section 6, RFC 5019 section 5).
 const MAX_GET_URL: usize = 255;
@@ -27,6 +30,12 @@ impl RequestError {
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         "no_request"
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub const fn remedy(&self) -> &'static str {
+        "please report this certificate as a bug"
     }
 }
 
@@ -94,7 +103,10 @@ impl Request {
     /// # Errors
     /// When OpenSSL or the DER parser refuses, as for a serial number longer than RFC 5280 allows.
     pub fn new(leaf: &Certificate, issuer: &Certificate) -> Result<Self, RequestError> {
-        let (der, cert_id) = encode(MessageDigest::sha1(), leaf, issuer)?;
+        let cert_id = cert_id(SHA1, MessageDigest::sha1(), leaf, issuer)?;
+        let asked = x509_ocsp::Request { req_cert: cert_id.clone(), single_request_extensions: None };
+        let tbs_request = TbsRequest { request_list: vec![asked], ..TbsRequest::default() };
+        let der = OcspRequest { tbs_request, optional_signature: None }.to_der().map_err(RequestError::new)?;
         let cert_id = CertId {
             der: cert_id.to_der().map_err(RequestError::new)?,
             issuer_name_hash: cert_id.issuer_name_hash.as_bytes().to_vec(),
@@ -131,25 +143,23 @@ impl Request {
     }
 }
 
-/// The CertID of `leaf` with the given hash, encoded by OpenSSL and read back: rust-openssl shows no CertID's fields.
+/// The CertID of `leaf` (RFC 6960 section 4.1.1) with this hash: of the issuer's name as the leaf spells it, of the bits
+/// of the issuer's key, and the serial number as it stands. Made from the certificates' own bytes, as OpenSSL does it,
+/// whose parser is too dear to be asked about every certificate again and again.
 pub(super) fn cert_id(
+    algorithm: ObjectIdentifier,
     hash: MessageDigest,
     leaf: &Certificate,
     issuer: &Certificate,
 ) -> Result<x509_ocsp::CertId, RequestError> {
-    encode(hash, leaf, issuer).map(|(_, cert_id)| cert_id)
-}
-
-fn encode(
-    hash: MessageDigest,
-    leaf: &Certificate,
-    issuer: &Certificate,
-) -> Result<(Vec<u8>, x509_ocsp::CertId), RequestError> {
-    let mut request = OcspRequest::new()?;
-    request.add_id(OcspCertId::from_cert(hash, leaf.x509(), issuer.x509())?)?;
-    let der = request.to_der()?;
-    let decoded = Decoded::from_der(&der).map_err(RequestError::new)?;
-    let asked = decoded.tbs_request.request_list.into_iter().next();
-    let asked = asked.ok_or_else(|| RequestError::new("OpenSSL encoded an empty request"))?;
-    Ok((der, asked.req_cert))
+    let cut = |certificate| certificate_parts(certificate).ok_or_else(|| RequestError::new("malformed certificate"));
+    let (own, theirs) = (cut(leaf.der())?, cut(issuer.der())?);
+    let digest = |bytes: &[u8]| OctetString::new(&*hash::hash(hash, bytes)?).map_err(RequestError::new);
+    Ok(x509_ocsp::CertId {
+        // With the NULL that HAProxy's own keys have.
+        hash_algorithm: AlgorithmIdentifierOwned { oid: algorithm, parameters: Some(Null.into()) },
+        issuer_name_hash: digest(own.issuer)?,
+        issuer_key_hash: digest(theirs.subject_public_key)?,
+        serial_number: Decode::from_der(own.serial_number).map_err(RequestError::new)?,
+    })
 }

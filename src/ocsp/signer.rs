@@ -6,17 +6,18 @@ use jiff::Timestamp;
 use openssl::error::ErrorStack;
 use openssl::ocsp::{OcspBasicResponse, OcspFlag, OcspResponse};
 use openssl::stack::Stack;
-use openssl::x509::X509Ref;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
+use openssl::x509::{X509, X509Ref};
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 use x509_cert::name::Name;
 use x509_cert::spki::SubjectPublicKeyInfoOwned;
 use x509_ocsp::BasicOcspResponse;
 
+use super::parts::basic_parts;
 use super::verify::weak_signature;
-use super::{ResponderId, Signer, VerifyError, hex, tlv};
+use super::{ResponderId, Signer, VerifyError, hex};
 use crate::certificate::{Certificate, openssl_reason};
 
 /// id-kp-OCSPSigning, RFC 6960 section 4.2.2.2.
@@ -114,12 +115,12 @@ pub(super) fn find(
     let mut failures = Vec::new();
 
     if is_named(claimed, &issuer_fields.subject, &issuer_fields.subject_public_key_info) {
-        match openssl.judge(issuer) {
+        match openssl.judge(issuer, &openssl.issuer) {
             Ok(()) => return Ok(Signer::Issuer),
-            Err(error) => failures.push((openssl.has_signed(issuer.x509()), error)),
+            Err(error) => failures.push((openssl.has_signed(&openssl.issuer), error)),
         }
     }
-    let embedded = tlv::basic_parts(der).ok_or_else(|| malformed("embedded certificates".to_owned()))?.certs;
+    let embedded = basic_parts(der).ok_or_else(|| malformed("embedded certificates".to_owned()))?.certs;
     for (fields, der) in basic.certs.iter().flatten().zip(embedded) {
         let tbs = &fields.tbs_certificate;
         let is_issuer = tbs.subject == issuer_fields.subject
@@ -130,15 +131,16 @@ pub(super) fn find(
         let Ok(delegate) = Certificate::from_der(der) else {
             return Err(malformed(format!("the embedded certificate of '{}'", tbs.subject)));
         };
+        let x509 = delegate.x509()?;
         let judged = authorize(&delegate, fields, issuer, now)
             .map_err(|reason| unauthorized(&delegate, reason))
-            .and_then(|()| openssl.judge(&delegate));
+            .and_then(|()| openssl.judge(&delegate, &x509));
         match judged {
             Ok(()) => {
                 let subject = delegate.subject().to_owned();
                 return Ok(Signer::Delegated { subject, not_after: delegate.not_after() });
             }
-            Err(error) => failures.push((openssl.has_signed(delegate.x509()), error)),
+            Err(error) => failures.push((openssl.has_signed(&x509), error)),
         }
     }
     let most_telling = failures
@@ -208,6 +210,7 @@ fn unauthorized(certificate: &Certificate, reason: Unauthorized) -> VerifyError 
 /// OpenSSL's opinion: it trusts the issuer and nothing else, at one instant.
 struct Openssl {
     basic: OcspBasicResponse,
+    issuer: X509,
     store: X509Store,
 }
 
@@ -216,18 +219,19 @@ impl Openssl {
         let basic = OcspResponse::from_der(der)
             .and_then(|response| response.basic())
             .map_err(|stack| VerifyError::Malformed { reason: openssl_reason(&stack) })?;
-        let store = trust_only(issuer, now).map_err(|stack| VerifyError::Openssl { reason: openssl_reason(&stack) })?;
-        Ok(Self { basic, store })
+        let issuer = issuer.x509()?;
+        let store = trust_only(&issuer, now)?;
+        Ok(Self { basic, issuer, store })
     }
 
     /// Whether OpenSSL accepts the response as signed by exactly this certificate.
-    fn judge(&self, signer: &Certificate) -> Result<(), VerifyError> {
+    fn judge(&self, signer: &Certificate, x509: &X509Ref) -> Result<(), VerifyError> {
         // No embedded certificate may take the signer's place or help its chain, and no trust setting may replace the
         // issuer's word.
         let flags = OcspFlag::NO_INTERN | OcspFlag::NO_CHAIN | OcspFlag::NO_EXPLICIT;
-        match self.verify(signer.x509(), flags) {
+        match self.verify(x509, flags) {
             Ok(()) => Ok(()),
-            Err(_) if !self.has_signed(signer.x509()) => {
+            Err(_) if !self.has_signed(x509) => {
                 Err(VerifyError::SignatureInvalid { responder: signer.subject().to_owned() })
             }
             Err(stack) => Err(unauthorized(signer, Unauthorized::RefusedByOpenssl { reason: reason(&stack) })),
@@ -246,14 +250,14 @@ impl Openssl {
     }
 }
 
-fn trust_only(issuer: &Certificate, now: Timestamp) -> Result<X509Store, ErrorStack> {
+fn trust_only(issuer: &X509Ref, now: Timestamp) -> Result<X509Store, ErrorStack> {
     let mut param = X509VerifyParam::new()?;
     // The issuer is mostly an intermediate: without this, OpenSSL insists on a self-signed root.
     param.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
     param.set_time(now.as_second());
     let mut store = X509StoreBuilder::new()?;
     store.set_param(&param)?;
-    store.add_cert(issuer.x509().to_owned())?;
+    store.add_cert(issuer.to_owned())?;
     Ok(store.build())
 }
 

@@ -51,7 +51,8 @@ impl Unloadable {
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::Refused { .. } | Self::Expiring { .. } => "ask the CA; HAProxy keeps what it serves until then",
+            Self::Refused { refusals } => refusals.first().map_or("ask the CA", Refusal::remedy),
+            Self::Expiring { .. } => "ask the CA to sign earlier; HAProxy keeps what it serves until then",
             Self::CertIdEncoding { .. } => "ask the CA to answer with the CertID it was asked for",
         }
     }
@@ -139,6 +140,12 @@ impl Staple {
     #[must_use]
     pub fn is_serving(&self, now: Timestamp) -> bool {
         now < self.effective_end()
+    }
+
+    /// Whether HAProxy takes it: its time has come, and is not over. A clock that is put back makes it one to come.
+    #[must_use]
+    pub fn is_in_force(&self, now: Timestamp) -> bool {
+        earlier(self.this_update(), SKEW) <= now && self.is_serving(now)
     }
 
     /// Whether it should take the place of `other`. It must know better: a newer thisUpdate, be the news good or bad.

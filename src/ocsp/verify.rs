@@ -124,8 +124,7 @@ fn refuse_critical(extensions: Option<&[Extension]>, place: ExtensionPlace) -> R
 fn check_cert_id(found: &x509_ocsp::CertId, leaf: &Certificate, issuer: &Certificate) -> Result<(), VerifyError> {
     // The CertID is made of the issuer's name as the leaf spells it, so it says nothing about what was handed in as
     // the issuer's certificate.
-    let same_name = leaf.x509().issuer_name().try_cmp(issuer.x509().subject_name());
-    if !same_name.is_ok_and(std::cmp::Ordering::is_eq) {
+    if !leaf.names_as_issuer(issuer) {
         return Err(VerifyError::IssuerNameMismatch {
             expected: leaf.issuer().to_owned(),
             found: issuer.subject().to_owned(),
@@ -138,7 +137,7 @@ fn check_cert_id(found: &x509_ocsp::CertId, leaf: &Certificate, issuer: &Certifi
         SHA512 => MessageDigest::sha512(),
         other => return Err(VerifyError::CertIdHashUnsupported { algorithm: hash_name(other) }),
     };
-    let expected = request::cert_id(hash, leaf, issuer)?;
+    let expected = request::cert_id(found.hash_algorithm.oid, hash, leaf, issuer)?;
     let fields = [
         (CertIdField::IssuerNameHash, expected.issuer_name_hash.as_bytes(), found.issuer_name_hash.as_bytes()),
         (CertIdField::IssuerKeyHash, expected.issuer_key_hash.as_bytes(), found.issuer_key_hash.as_bytes()),

@@ -15,11 +15,28 @@ pub(super) fn parse(text: &str) -> Result<Pattern, String> {
 pub struct NameFilter {
     include: Vec<Pattern>,
     exclude: Vec<Pattern>,
+    only: Option<String>,
 }
 
 impl NameFilter {
     pub(super) fn new(include: Vec<Pattern>, exclude: Vec<Pattern>) -> Self {
-        Self { include, exclude }
+        Self { include, exclude, only: None }
+    }
+
+    /// The same for one certificate only, known by its name or by the end of it.
+    #[must_use]
+    pub fn only(self, name: &str) -> Self {
+        Self { only: Some(name.to_owned()), ..self }
+    }
+
+    /// Whether this certificate is meant at all: there is no one certificate, or it is this one. Names are compared by
+    /// whole components.
+    #[must_use]
+    pub fn means(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| {
+            name.strip_suffix(only)
+                .is_some_and(|before| before.is_empty() || before.ends_with('/') || only.starts_with('/'))
+        })
     }
 
     /// Whether the certificate of this name is looked after: an include matches, or there is none, and no exclude does.
@@ -31,6 +48,8 @@ impl NameFilter {
             let about = if pattern.as_str().contains('/') { name } else { file_name };
             pattern.matches_with(about, OPTIONS)
         };
-        (self.include.is_empty() || self.include.iter().any(matches)) && !self.exclude.iter().any(matches)
+        self.means(name)
+            && (self.include.is_empty() || self.include.iter().any(matches))
+            && !self.exclude.iter().any(matches)
     }
 }

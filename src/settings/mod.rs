@@ -21,6 +21,7 @@ pub use self::path_map::PathMap;
 pub use self::responders::{Override, ResponderOverrides};
 use self::variables::Variable;
 use crate::haproxy::{Address, AddressError};
+use crate::probe::{Target, TargetError};
 
 /// What every variable of ours starts with.
 const PREFIX: &str = "STAPLER_";
@@ -88,6 +89,8 @@ pub struct Settings {
     pub responders: ResponderOverrides,
     /// Which certificates are looked after, by name.
     pub filter: NameFilter,
+    /// Frontends to look at by handshake.
+    pub probes: Vec<Target>,
     /// Where HTTP is served.
     pub listen: SocketAddr,
     /// Whether there are series per certificate.
@@ -274,10 +277,8 @@ fn read(raw: Raw, reader: &mut Reader) -> Option<Settings> {
     let responders = reader.whole(&variables::RESPONDERS, overrides, ResponderOverrides::new);
     let include = reader.list(&variables::INCLUDE, raw.include, filter::parse);
     let exclude = reader.list(&variables::EXCLUDE, raw.exclude, filter::parse);
-    // Asking for a check and getting none would be worse than not starting.
-    let probes = reader.list(&variables::PROBES, raw.probes, |_| {
-        Err::<(), _>("STAPLER_PROBES is not available yet in this version: unset it".to_owned())
-    });
+    let probes = reader
+        .list(&variables::PROBES, raw.probes, |item| item.parse().map_err(|error: TargetError| error.to_string()));
     let listen = reader.single(&variables::LISTEN, raw.listen, parse::listen);
     let metrics_per_certificate =
         reader.single(&variables::METRICS_PER_CERTIFICATE, raw.metrics_per_certificate, |text| {
@@ -287,7 +288,6 @@ fn read(raw: Raw, reader: &mut Reader) -> Option<Settings> {
     let log_format = reader.single(&variables::LOG_FORMAT, raw.log_format, |text| {
         parse::choice(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
     });
-    probes?;
     Some(Settings {
         certs: certs?,
         sockets: sockets?,
@@ -301,6 +301,7 @@ fn read(raw: Raw, reader: &mut Reader) -> Option<Settings> {
         on_revoked: on_revoked?,
         responders: responders?,
         filter: NameFilter::new(include?, exclude?),
+        probes: probes?,
         listen: listen?,
         metrics_per_certificate: metrics_per_certificate?,
         log: log?,

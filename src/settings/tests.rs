@@ -92,7 +92,7 @@ fn all_mistakes_are_told_at_once_with_names_and_values() {
         ("STAPLER_TIMEOUT", "10"),
         ("STAPLER_PATH_MAP", "/a=/b, nonsense, =/c"),
         ("STAPLER_OCSP_FILES", "sometimes"),
-        ("STAPLER_PROBES", "127.0.0.1:443/example.com"),
+        ("STAPLER_PROBES", "127.0.0.1:443/127.0.0.1"),
         ("STAPLER_CONCURRENCY", "0"),
         ("STAPLER_LISTEN", "10093"),
         ("STAPLER_EXCLUDE", "a***"),
@@ -104,7 +104,8 @@ fn all_mistakes_are_told_at_once_with_names_and_values() {
         "STAPLER_TIMEOUT='10': a duration carries its unit, for example '10s'",
         "STAPLER_CONCURRENCY='0': expected a number from 1 to 1024",
         "STAPLER_EXCLUDE='a***': not a glob",
-        "STAPLER_PROBES='127.0.0.1:443/example.com': STAPLER_PROBES is not available yet in this version: unset it",
+        "STAPLER_PROBES='127.0.0.1:443/127.0.0.1': expected a DNS name as the server name: RFC 6066 section 3 knows no \
+         addresses there",
         "STAPLER_LISTEN='10093': expected ADDRESS:PORT",
     ];
     assert_eq!(told.len(), starts.len(), "{told:#?}");

@@ -52,11 +52,8 @@ pub(super) static INCLUDE: Variable =
     variable("STAPLER_INCLUDE", "", "globs of the certificate names to look after, comma-separated; none means all");
 pub(super) static EXCLUDE: Variable =
     variable("STAPLER_EXCLUDE", "", "globs of the certificate names to leave alone, comma-separated");
-pub(super) static PROBES: Variable = variable(
-    "STAPLER_PROBES",
-    "",
-    "HAProxy frontends to check by handshake, HOST:PORT[/SERVERNAME]; not available yet in this version",
-);
+pub(super) static PROBES: Variable =
+    variable("STAPLER_PROBES", "", "HAProxy frontends to check by handshake, comma-separated: HOST:PORT[/SERVERNAME]");
 pub(super) static LISTEN: Variable = variable("STAPLER_LISTEN", "0.0.0.0:10093", "address of the HTTP endpoints");
 pub(super) static METRICS_PER_CERTIFICATE: Variable =
     variable("STAPLER_METRICS_PER_CERTIFICATE", "true", "series for each certificate: true or false");

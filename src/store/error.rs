@@ -63,7 +63,8 @@ impl StoreError {
             io::ErrorKind::PermissionDenied => "permission",
             io::ErrorKind::NotFound => "not_found",
             io::ErrorKind::FileTooLarge => "too_large",
-            io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => "not_a_file",
+            // The last one is a file in the place of the state directory.
+            io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "not_a_file",
             _ => "other",
         }
     }

@@ -44,12 +44,23 @@ pub(super) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-/// Has the file hold these bytes, or what it held before: never anything in between, whenever the power fails.
-pub(super) fn replace(path: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
-    let written = match replace_once(path, bytes, attributes) {
+/// What a file is worth of which only a part got to the disk before the power failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Torn {
+    /// Somebody would take it for whole: its bytes are on disk before it gets its name.
+    Harmful,
+    /// It is judged when it is read, and is as good as none then. A thousand of them need not wait for the disk a
+    /// thousand times.
+    Harmless,
+}
+
+/// Has the file hold these bytes, or what it held before: never anything in between while the power is on, and where
+/// that would be harmful, not when it fails either. Which of the two it is then is for the file system to say.
+pub(super) fn replace(path: &Path, bytes: &[u8], attributes: &Attributes, torn: Torn) -> io::Result<()> {
+    let written = match replace_once(path, bytes, attributes, torn) {
         // Another process of ours started just then and took the temporary file for a left-over one.
         Err(error) if error.kind() == io::ErrorKind::NotFound && directory(path).is_dir() => {
-            replace_once(path, bytes, attributes)
+            replace_once(path, bytes, attributes, torn)
         }
         written => written,
     };
@@ -64,15 +75,16 @@ pub(super) fn without_random_name(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), said.to_owned())
 }
 
-fn replace_once(path: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
+fn replace_once(path: &Path, bytes: &[u8], attributes: &Attributes, torn: Torn) -> io::Result<()> {
     let directory = directory(path);
     let mut temporary = temporary_file(directory, path.file_name().unwrap_or_default())?;
     temporary.write_all(bytes)?;
     attributes.give(temporary.as_file())?;
-    temporary.as_file().sync_all()?;
+    if torn == Torn::Harmful {
+        temporary.as_file().sync_all()?;
+    }
     // On any error the temporary file is removed when it is dropped.
-    temporary.persist(path).map_err(|error| error.error)?;
-    sync_directory(directory)
+    temporary.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// `.NAME.staplerXXXXXXXX.ocsp`, in the same directory because a rename does not cross volumes. HAProxy would take any
@@ -109,7 +121,7 @@ pub(super) fn remove_temporary_files(directory: &Path) {
     }
 }
 
-/// A rename is on disk only when its directory is.
+/// A name that was removed is gone from the disk only when its directory is on it.
 pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
     match File::open(directory)?.sync_all() {
         // Some network file systems cannot, and need not.
@@ -122,26 +134,30 @@ pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attributes {
     mode: u32,
-    /// User and group; `None` for whoever this process is.
-    owner: Option<(u32, u32)>,
+    /// User and group.
+    owner: (u32, u32),
 }
 
 impl Attributes {
-    /// For files in the state directory, which itself keeps others out.
-    pub(super) const STATE: Self = Self { mode: 0o640, owner: None };
+    /// For files in the state directory, which itself keeps others out: they are its owner's, whoever writes them. A
+    /// command that root runs beside the daemon must not leave files that the daemon cannot read.
+    pub(super) fn in_directory(directory: &Path) -> io::Result<Self> {
+        let metadata = fs::metadata(directory)?;
+        Ok(Self { mode: 0o640, owner: (metadata.uid(), metadata.gid()) })
+    }
 
     /// Those of another file.
     pub(super) fn of(metadata: &Metadata) -> Self {
-        Self { mode: metadata.mode() & 0o666, owner: Some((metadata.uid(), metadata.gid())) }
+        Self { mode: metadata.mode() & 0o666, owner: (metadata.uid(), metadata.gid()) }
     }
 
     /// Gives them to a file of ours. Where another owner cannot be given, everyone may read the file instead: an OCSP
     /// response is public, and HAProxy of every version refuses to start over one that it cannot open.
-    fn give(&self, file: &File) -> io::Result<()> {
+    pub(super) fn give(&self, file: &File) -> io::Result<()> {
         let permit = |mode| file.set_permissions(Permissions::from_mode(mode));
         // Before the owner changes: afterwards only a privileged process could.
         permit(self.mode)?;
-        let Some((user, group)) = self.owner else { return Ok(()) };
+        let (user, group) = self.owner;
         let metadata = file.metadata()?;
         if (metadata.uid(), metadata.gid()) == (user, group) || fchown(file, Some(user), Some(group)).is_ok() {
             return Ok(());
@@ -154,8 +170,7 @@ impl Attributes {
     pub(super) fn mend(&self, path: &Path) {
         let suffices = |metadata: &Metadata| {
             let missing = self.mode & 0o444 & !metadata.mode();
-            metadata.mode() & 0o444 == 0o444
-                || (missing == 0 && self.owner.is_none_or(|owner| owner == (metadata.uid(), metadata.gid())))
+            metadata.mode() & 0o444 == 0o444 || (missing == 0 && self.owner == (metadata.uid(), metadata.gid()))
         };
         let file = File::open(path);
         if let Ok(file) = file

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use super::error::{Operation, Place, StoreError};
+use super::file::Attributes;
 use super::{Store, file};
 use crate::haproxy::Journal;
 
@@ -35,10 +36,16 @@ impl Store {
             let mut temporary = file::temporary_file(&self.state_dir, path.file_name().unwrap_or_default())?;
             // Where there are no locks, nobody will take it for a dead process's.
             let _ = temporary.as_file().try_lock();
+            Attributes::in_directory(&self.state_dir)?.give(temporary.as_file())?;
             temporary.write_all(serde_json::to_string(&journal)?.as_bytes())?;
             temporary.persist(&path).map_err(|error| error.error)
         };
-        match write() {
+        let written = match write() {
+            // A sweep that began just then took the temporary file for a left-over one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.state_dir.is_dir() => write(),
+            written => written,
+        };
+        match written {
             Ok(file) => Ok(OpenJournal { path, file, journal }),
             Err(error) => Err(failed(Operation::Write, path, file::without_random_name(&error))),
         }
@@ -110,12 +117,12 @@ impl OpenJournal {
     /// Removes it: no transaction of these is open any more.
     ///
     /// # Errors
-    /// When it stays.
-    pub fn remove(self) -> Result<(), StoreError> {
+    /// When it stays. As long as this value lives, nobody in this or another process takes it for a dead one's.
+    pub fn remove(&self) -> Result<(), StoreError> {
         if !is_still_at(&self.file, &self.path) {
             return Ok(());
         }
-        fs::remove_file(&self.path).map_err(|error| failed(Operation::Remove, self.path, error))
+        fs::remove_file(&self.path).map_err(|error| failed(Operation::Remove, self.path.clone(), error))
     }
 }
 

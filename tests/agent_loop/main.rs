@@ -9,24 +9,26 @@
     reason = "a test says what went wrong by panicking"
 )]
 
-mod fake_haproxy;
+mod politeness;
+#[path = "../support/scripted_haproxy/mod.rs"]
+mod scripted_haproxy;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use fake_haproxy::FakeHaproxy;
-use haproxy_stapler::agent::{self, JobFailed, Peers, Reports, Until};
-use haproxy_stapler::certificate::Certificate;
+use haproxy_stapler::agent::{self, BlockingThreads, Cadence, JobFailed, Means, Peers, Reports, Until};
 use haproxy_stapler::clock::{Clock, Monotonic};
 use haproxy_stapler::metrics::Counters;
-use haproxy_stapler::responder::{Exchange, Fault, Responder};
+use haproxy_stapler::responder::caching::Caching;
+use haproxy_stapler::responder::{Copies, Exchange, Fault, Reply, Responder};
 use haproxy_stapler::settings::Settings;
 use haproxy_stapler::status::{CertificateStatus, Pulse, State, Status};
 use jiff::{SignedDuration, Timestamp};
+use scripted_haproxy::{ExtraFiles, ScriptedHaproxy, Speaker, Version};
 use support::pki::Identity;
 use support::response::{Response, revoked};
 use tempfile::TempDir;
@@ -48,23 +50,44 @@ enum Mood {
     Unknown,
     Down,
     Hangs,
+    /// Wants to be left alone for so many seconds.
+    Busy(u64),
+    /// Good, but for a cache on the way that has what ended an hour ago and goes on giving it unless it is passed by.
+    Behind,
+    /// What was signed at this instant, with header fields. Says so with a 304 to whoever has it by its tag.
+    Kept(Timestamp, SignedDuration, &'static [(&'static str, &'static str)]),
 }
 
-/// The CAs: the last digit of a URL's first path segment says which certificate is meant.
+/// One request of the agent's.
+#[derive(Clone)]
+struct Asked {
+    which: usize,
+    host: String,
+    at: Monotonic,
+    copies: Copies,
+    method: &'static str,
+}
+
+/// The CAs: a URL's first path segment says which certificate is meant.
 #[derive(Clone)]
 struct Cas {
     clock: Clock,
     leaves: Arc<Vec<Identity>>,
     moods: Arc<Mutex<Vec<Mood>>>,
-    asked: Arc<Mutex<Vec<(usize, Monotonic)>>>,
+    /// By certificate; for `b.test` a mood of its own, if it has one.
+    other_moods: Arc<Mutex<BTreeMap<usize, Mood>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 impl Responder for Cas {
-    async fn send(&self, exchange: &Exchange, deadline: Duration) -> Result<Bytes, Fault> {
-        let (Exchange::Get { url } | Exchange::Post { url, .. }) = exchange;
-        let which: usize = url.trim_start_matches("http://ca.test/").split('/').next().unwrap().parse().unwrap();
-        self.asked.lock().unwrap().push((which, self.clock.now().monotonic));
-        let mood = self.moods.lock().unwrap()[which].clone();
+    async fn send(&self, exchange: &Exchange, deadline: Duration) -> Result<Reply, Fault> {
+        let url = &exchange.url;
+        let (host, path) = url.trim_start_matches("http://").split_once('/').unwrap();
+        let which: usize = path.split('/').next().unwrap().parse().unwrap();
+        let (at, copies, method) = (self.clock.now().monotonic, exchange.copies.clone(), exchange.method());
+        self.asked.lock().unwrap().push(Asked { which, host: host.to_owned(), at, copies: copies.clone(), method });
+        let other = self.other_moods.lock().unwrap().get(&which).cloned().filter(|_| host == "b.test");
+        let mood = other.unwrap_or_else(|| self.moods.lock().unwrap()[which].clone());
         let (leaf, now) = (&self.leaves[which], self.clock.now().wall);
         let good = |at, lifetime| Response::good_at(leaf, leaf.issuer(), at, lifetime);
         let days = SignedDuration::from_hours(24);
@@ -73,6 +96,23 @@ impl Responder for Cas {
             Mood::GoodAt(at, lifetime) => Ok(good(at, lifetime).der().into()),
             Mood::Revoked => Ok(good(now, days).status(revoked(now)).der().into()),
             Mood::Unknown => Ok(good(now, days).status(x509_ocsp::CertStatus::unknown()).der().into()),
+            Mood::Kept(at, lifetime, fields) => {
+                let caching = Caching::read(|name| {
+                    fields.iter().filter(|(field, _)| *field == name).map(|(_, value)| (*value).to_owned()).collect()
+                });
+                match copies {
+                    Copies::InHand(tag) if caching.tag.as_ref() == Some(&tag) => Ok(Reply::NotModified(caching)),
+                    _ => Ok(Reply::Body(good(at, lifetime).der().into(), caching)),
+                }
+            }
+            Mood::Behind if method == "GET" && copies != Copies::Unwanted => {
+                let hour = SignedDuration::from_hours(1);
+                Ok(good(now - days - hour, days).der().into())
+            }
+            Mood::Behind => Ok(good(now, days).der().into()),
+            Mood::Busy(seconds) => {
+                Err(Fault::Status { url: url.clone(), status: 503, retry_after: Some(Duration::from_secs(seconds)) })
+            }
             Mood::Down => Err(Fault::Connect { url: url.clone(), reason: "refused".to_owned() }),
             Mood::Hangs => {
                 tokio::time::sleep(deadline).await;
@@ -86,7 +126,7 @@ impl Responder for Cas {
 struct Scene {
     directory: TempDir,
     cas: Cas,
-    haproxy: FakeHaproxy,
+    haproxy: ScriptedHaproxy,
     status: watch::Receiver<Arc<Status>>,
     shutdown: CancellationToken,
     agent: JoinHandle<Result<(), JobFailed>>,
@@ -95,32 +135,52 @@ struct Scene {
 
 impl Scene {
     fn new(certificates: usize) -> Self {
+        Self::with_responders(certificates, &["ca.test"])
+    }
+
+    /// Each certificate names all of these responders.
+    fn with_responders(certificates: usize, hosts: &[&str]) -> Self {
+        Self::set_up(&vec![hosts; certificates], &[])
+    }
+
+    /// Each certificate names its own responders, and there are more settings.
+    fn set_up(hosts: &[&[&str]], more: &[(&str, &str)]) -> Self {
+        let certificates = hosts.len();
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("certs")).unwrap();
         let ca = Identity::root("Loop CA");
         let leaves: Vec<Identity> = (0..certificates)
-            .map(|which| ca.leaf(&format!("{which}.test")).ocsp(&format!("http://ca.test/{which}")).issue())
+            .map(|which| {
+                let leaf = ca.leaf(&format!("{which}.test"));
+                hosts[which].iter().fold(leaf, |leaf, host| leaf.ocsp(&format!("http://{host}/{which}"))).issue()
+            })
             .collect();
         let clock = Clock::anchored(support::now());
-        let haproxy = FakeHaproxy::new();
+        // It reads no `.ocsp` files: what it has after a reload, it was told.
+        let haproxy = ScriptedHaproxy::new(Version::V2_8, ExtraFiles::None, clock.clone());
+        let mut paths = Vec::new();
         for (which, leaf) in leaves.iter().enumerate() {
             let path = directory.path().join(format!("certs/{which}.pem"));
             fs::write(&path, leaf.combined_pem()).unwrap();
-            let certificate = Certificate::from_der(leaf.der()).unwrap();
-            haproxy.load(path.to_str().unwrap(), &certificate, &Certificate::from_der(ca.der()).unwrap());
+            paths.push(path.to_str().unwrap().to_owned());
         }
+        haproxy.configure(paths);
+        haproxy.start(100).unwrap();
         let cas = Cas {
             clock,
             moods: Arc::new(Mutex::new(vec![Mood::Good(SignedDuration::from_hours(24)); certificates])),
             leaves: Arc::new(leaves),
+            other_moods: Arc::default(),
             asked: Arc::default(),
         };
         let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        let settings = Settings::parse([
+        let settings = [
             ("STAPLER_CERTS".to_owned(), path("certs")),
             ("STAPLER_STATE_DIR".to_owned(), path("state")),
             ("STAPLER_SOCKETS".to_owned(), "/fake.sock".to_owned()),
-        ]);
+        ];
+        let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let settings = Settings::parse(settings.into_iter().chain(more));
         let settings = Arc::new(settings.unwrap().settings);
         let (agent, status, shutdown) = start(&settings, &cas, &haproxy);
         Self { directory, cas, haproxy, status, shutdown, agent, settings }
@@ -133,6 +193,23 @@ impl Scene {
         (self.agent, self.status, self.shutdown) = start(&self.settings, &self.cas, &self.haproxy);
     }
 
+    /// HAProxy is a new process, which has forgotten everything it was told.
+    fn reload(&self) {
+        self.haproxy.start(self.haproxy.next_pid()).unwrap();
+    }
+
+    /// Somebody else opens a transaction on a certificate.
+    fn open_transaction(&self, which: usize) {
+        let request = format!("set ssl cert {} <<\n{}\n", self.name(which), self.cas.leaves[which].combined_pem());
+        let reply = self.haproxy.command(Speaker::Stranger, &request).unwrap();
+        assert!(reply.starts_with("Transaction created"), "{reply}");
+    }
+
+    fn abort_transaction(&self, which: usize) {
+        let reply = self.haproxy.command(Speaker::Stranger, &format!("abort ssl cert {}\n", self.name(which))).unwrap();
+        assert!(reply.starts_with("Transaction aborted"), "{reply}");
+    }
+
     fn set(&self, which: usize, mood: Mood) {
         self.cas.moods.lock().unwrap()[which] = mood;
     }
@@ -142,7 +219,7 @@ impl Scene {
     }
 
     fn staple(&self, which: usize) -> Option<Vec<u8>> {
-        self.haproxy.staple(&self.name(which))
+        self.haproxy.staple(&self.name(which)).map(|der| der.to_vec())
     }
 
     fn file(&self, which: usize) -> Option<Vec<u8>> {
@@ -150,12 +227,12 @@ impl Scene {
     }
 
     fn asked(&self, which: usize) -> Vec<Monotonic> {
-        self.cas.asked.lock().unwrap().iter().filter(|(asked, _)| *asked == which).map(|(_, at)| *at).collect()
+        self.cas.asked.lock().unwrap().iter().filter(|asked| asked.which == which).map(|asked| asked.at).collect()
     }
 
-    fn certificate(&self, which: usize) -> CertificateStatus {
+    fn certificate(&self, which: usize) -> Arc<CertificateStatus> {
         let status = self.status.borrow().clone();
-        status.certificates.iter().find(|each| each.certificate == self.name(which)).unwrap().clone()
+        status.certificates.iter().find(|each| *each.certificate == *self.name(which)).unwrap().clone()
     }
 
     fn state(&self, which: usize) -> State {
@@ -168,7 +245,7 @@ impl Scene {
         let mut status = self.status.clone();
         let reached = |status: &Arc<Status>| {
             let name = self.name(which);
-            status.certificates.iter().any(|each| each.certificate == name && each.state == state)
+            status.certificates.iter().any(|each| *each.certificate == *name && each.state == state)
         };
         let waited = tokio::time::timeout(HOUR, status.wait_for(reached)).await;
         assert!(waited.is_ok(), "never {state:?}: {:#?}", self.certificate(which));
@@ -179,7 +256,7 @@ impl Scene {
 fn start(
     settings: &Arc<Settings>,
     cas: &Cas,
-    haproxy: &FakeHaproxy,
+    haproxy: &ScriptedHaproxy,
 ) -> (JoinHandle<Result<(), JobFailed>>, watch::Receiver<Arc<Status>>, CancellationToken) {
     let shutdown = CancellationToken::new();
     let reports = Reports {
@@ -189,7 +266,8 @@ fn start(
     };
     let status = reports.status.subscribe();
     let peers = Peers { responder: cas.clone(), haproxies: vec![haproxy.clone()] };
-    let agent = tokio::spawn(agent::run(settings.clone(), cas.clock, peers, reports, Until::Stopped, shutdown.clone()));
+    let means = Means { clock: cas.clock.clone(), cadence: Cadence::default(), threads: BlockingThreads };
+    let agent = tokio::spawn(agent::run(settings.clone(), means, peers, reports, Until::Stopped, shutdown.clone()));
     (agent, status, shutdown)
 }
 
@@ -233,7 +311,7 @@ async fn a_reload_is_noticed_within_two_seconds_and_mended_from_memory_within_tw
     for which in 0..3 {
         scene.until(which, State::Stapled).await;
     }
-    scene.haproxy.reload();
+    scene.reload();
     tokio::time::sleep(Duration::from_secs(4)).await;
     for which in 0..3 {
         assert!(scene.staple(which).is_some());
@@ -260,13 +338,22 @@ async fn nothing_is_written_to_haproxy_without_need() {
 async fn an_outage_costs_nothing_until_the_staple_ends_and_is_said() {
     let scene = Scene::new(1);
     scene.until(0, State::Stapled).await;
+    let since = |scene: &Scene| scene.certificate(0).state_since.unwrap();
+    let stapled = since(&scene);
     let held = scene.staple(0).unwrap();
     scene.set(0, Mood::Down);
-    tokio::time::sleep(20 * HOUR).await;
+    tokio::time::sleep(11 * HOUR).await;
+    assert_eq!((scene.state(0), since(&scene)), (State::Stapled, stapled));
+    tokio::time::sleep(9 * HOUR).await;
     assert_eq!(scene.state(0), State::RefreshFailing);
+    let failing = since(&scene);
+    assert!(failing > stapled + SignedDuration::from_hours(11), "{failing}");
     assert_eq!(scene.staple(0).unwrap(), held);
-    tokio::time::sleep(4 * HOUR).await;
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(since(&scene), failing, "however often the CA was asked in vain meanwhile");
+    tokio::time::sleep(3 * HOUR).await;
     assert_eq!(scene.state(0), State::Unstapled);
+    assert!(since(&scene) > failing);
     assert_eq!(scene.file(0), None, "an expired file would be a warning at HAProxy's next start, or no start at all");
     scene.set(0, Mood::Good(SignedDuration::from_hours(24)));
     let back = scene.until(0, State::Stapled).await;
@@ -327,12 +414,11 @@ async fn a_served_staple_is_never_replaced_by_a_worse_one() {
 async fn a_haproxy_that_goes_away_and_comes_back_is_served_from_memory() {
     let scene = Scene::new(1);
     scene.until(0, State::Stapled).await;
-    scene.haproxy.set_up(false);
+    scene.haproxy.stop();
     tokio::time::sleep(MINUTE).await;
     let haproxy = scene.status.borrow().haproxy[0].clone();
     assert_eq!((haproxy.up, haproxy.trouble.unwrap().kind), (Some(false), "not_found"));
-    scene.haproxy.reload();
-    scene.haproxy.set_up(true);
+    scene.reload();
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert!(scene.staple(0).is_some());
     assert_eq!(scene.asked(0).len(), 1);
@@ -345,13 +431,55 @@ async fn a_long_transaction_of_somebody_else_is_waited_for_and_not_longer() {
     scene.until(1, State::Stapled).await;
     // Whatever pause has come to when it ends.
     for minutes in 1..=5 {
-        scene.haproxy.reload();
-        scene.haproxy.set_foreign_transaction(Some(&scene.name(1)));
+        scene.reload();
+        scene.open_transaction(1);
         tokio::time::sleep(minutes * MINUTE + Duration::from_secs(u64::from(7 * minutes))).await;
         assert!(scene.staple(0).is_none() && scene.staple(1).is_none());
-        scene.haproxy.set_foreign_transaction(None);
+        scene.abort_transaction(1);
         // HAProxy's certificates are looked at every ten seconds.
         tokio::time::sleep(Duration::from_secs(12)).await;
         assert!(scene.staple(0).is_some() && scene.staple(1).is_some(), "{minutes} minutes");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_ca_sends_while_the_staple_before_it_is_being_installed_follows_at_once() {
+    let mut scene = Scene::new(1);
+    let week = SignedDuration::from_hours(7 * 24);
+    scene.set(0, Mood::GoodAt(scene.cas.clock.now().wall - week * 16 / 25, week));
+    scene.until(0, State::Stapled).await;
+    // Its refresh is due at the next start, and HAProxy takes its time over what was kept.
+    scene.set(0, Mood::Good(week));
+    scene.reload();
+    scene.haproxy.set_latency(Duration::from_millis(500));
+    let aged = scene.file(0);
+    scene.restart().await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    assert_eq!(scene.asked(0).len(), 2);
+    assert!(scene.staple(0).is_some() && scene.staple(0) != aged && scene.file(0) == scene.staple(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expired_in_haproxy_is_still_told() {
+    let scene = Scene::new(1);
+    scene.until(0, State::Stapled).await;
+    let held = scene.certificate(0).served.clone();
+    scene.set(0, Mood::Down);
+    tokio::time::sleep(23 * HOUR + HOUR / 2).await;
+    scene.until(0, State::Unstapled).await;
+    // An alarm looks at when it ended: a series that goes at that moment would never raise it.
+    for _ in 0..3 {
+        let certificate = scene.certificate(0);
+        assert!(certificate.served.is_empty());
+        assert_eq!(certificate.expired, held);
+        assert_eq!(scene.status.borrow().min_next_update(), Some(held[0].next_update));
+        tokio::time::sleep(HOUR).await;
+    }
+    // Another process has never heard of it.
+    scene.reload();
+    tokio::time::sleep(MINUTE).await;
+    assert_eq!(scene.certificate(0).expired, []);
+    scene.set(0, Mood::Good(SignedDuration::from_hours(24)));
+    scene.until(0, State::Stapled).await;
+    assert_eq!(scene.certificate(0).expired, []);
 }

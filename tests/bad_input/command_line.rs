@@ -28,7 +28,7 @@ const ALL_WRONG: [(&str, &str); 14] = [
     ("STAPLER_CONCURRENCY", "many"),
     ("STAPLER_ON_REVOKED", "panic"),
     ("STAPLER_RESPONDERS", "ocsp.test"),
-    ("STAPLER_PROBES", "127.0.0.1:443"),
+    ("STAPLER_PROBES", "127.0.0.1"),
     ("STAPLER_LISTEN", "localhost"),
     ("STAPLER_METRICS_PER_CERTIFICATE", "perhaps"),
     ("STAPLER_LOG", "warning"),
@@ -37,15 +37,16 @@ const ALL_WRONG: [(&str, &str); 14] = [
 
 #[test]
 fn all_mistakes_in_the_settings_are_told_at_once_by_every_command() {
-    for command in ["run", "once", "prepare", "settings", "healthcheck"] {
+    for arguments in ["run", "once", "prepare", "explain", "probe 127.0.0.1:443", "settings", "healthcheck"] {
+        let command: Vec<&str> = arguments.split(' ').collect();
         let wrong = ALL_WRONG.iter().fold(plain(), |builder, (name, value)| builder.env(name, value));
-        let output = wrong.run(&[command]);
-        assert_eq!(code(&output), 64, "{command}");
+        let output = wrong.run(&command);
+        assert_eq!(code(&output), 64, "{command:?}");
         let text = stderr(&output);
         for (name, value) in ALL_WRONG {
             let start = format!("  {name}='{value}': ");
             let lines = text.lines().filter(|line| line.starts_with(&start)).count();
-            assert_eq!(lines, 1, "{command}: {name} in {text}");
+            assert_eq!(lines, 1, "{command:?}: {name} in {text}");
         }
         assert_eq!(text.lines().count(), 1 + ALL_WRONG.len(), "{text}");
         assert_eq!(stdout(&output), "");
@@ -129,9 +130,13 @@ fn wrong_usage_is_told_with_its_own_exit_status() {
         (&["completions", "tcsh"], "invalid value 'tcsh'"),
         (&["verify"], "--cert <CERT>"),
         (&["verify", "--at", "yesterday", "--cert", "a", "--issuer", "b", "c"], "expected an instant like"),
-        (&["explain"], "'explain' is not available yet in this version"),
-        (&["explain", "good.pem", "--json"], "'explain' is not available yet in this version"),
-        (&["probe", "127.0.0.1:443", "--servername", "x"], "'probe' is not available yet in this version"),
+        (&["explain", "a.pem", "b.pem"], "unexpected argument 'b.pem'"),
+        (&["probe"], "<HOST:PORT>"),
+        (&["probe", "127.0.0.1"], "expected HOST:PORT"),
+        (&["probe", "127.0.0.1:443/10.0.0.1"], "expected a DNS name as the server name"),
+        (&["probe", "127.0.0.1:443", "--servername", "a.test", "--servername", "::1"], "--servername '::1': expected"),
+        (&["probe", "127.0.0.1:443", "--ca-file", "/nowhere"], "cannot read '/nowhere'"),
+        (&["probe", "127.0.0.1:443", "--ca-file", "/dev/null"], "'/dev/null' holds no certificate"),
     ] {
         let output = plain().run(arguments);
         assert_eq!(code(&output), 64, "{arguments:?}: {}", stderr(&output));

@@ -1,10 +1,14 @@
-//! Disks that are full or read-only, for the state and for the files beside the certificates.
+//! Disks that are full, read-only or closed to the program, for the state and for the files beside the certificates.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use tempfile::TempDir;
 
 use crate::site::{
-    Authority, haproxy_with_good, metric, said, stapler_for, wait_for_metric, wait_for_passes, wait_for_state,
-    wait_until_said,
+    Authority, binary, haproxy_with_good, impatient, metric, said, stapler_for, wait_for_metric, wait_for_passes,
+    wait_for_state, wait_until_said,
 };
 use crate::support::client::stapled_bytes;
 use crate::support::haproxy::Haproxy;
@@ -13,10 +17,37 @@ use crate::support::volume::Volume;
 /// The name of the failure, what brings it about, what ends it, a word of the remedy.
 type Fault = (&'static str, fn(&Volume), fn(&Volume), &'static str);
 
-const FAULTS: [Fault; 2] = [
+const FAULTS: [Fault; 3] = [
     ("no_space", Volume::fill, Volume::empty, "Free space on the volume"),
     ("read_only", |volume| volume.set("ro"), |volume| volume.set("rw"), "ount"),
+    ("permission", |volume| permit(volume, 0o555), |volume| permit(volume, 0o755), "this user"),
 ];
+
+fn permit(volume: &Volume, mode: u32) {
+    fs::set_permissions(volume.root(), Permissions::from_mode(mode)).unwrap();
+}
+
+/// The program without root's right to write where nobody may, which no container should give it.
+struct Unprivileged(TempDir);
+
+impl Unprivileged {
+    fn new() -> Self {
+        let wrapper = Self(TempDir::new().unwrap());
+        let capabilities = "-dac_override,-dac_read_search";
+        let program = binary();
+        let script = format!(
+            "#!/bin/sh\nexec setpriv --inh-caps={capabilities} --bounding-set={capabilities} '{}' \"$@\"\n",
+            program.display()
+        );
+        fs::write(wrapper.path(), script).unwrap();
+        fs::set_permissions(wrapper.path(), Permissions::from_mode(0o755)).unwrap();
+        wrapper
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("haproxy-stapler")
+    }
+}
 
 #[test]
 fn a_state_directory_that_takes_nothing_costs_the_state_only() {
@@ -25,7 +56,12 @@ fn a_state_directory_that_takes_nothing_costs_the_state_only() {
         let haproxy = haproxy_with_good(&authority).file("two.pem", authority.leaf("two.test").combined_pem()).start();
         let volume = Volume::new();
         harm(&volume);
-        let mut stapler = stapler_for(&haproxy).env("STAPLER_STATE_DIR", volume.root()).start();
+        let program = Unprivileged::new();
+        let mut stapler = impatient(program.path())
+            .env("STAPLER_CERTS", haproxy.certs_dir())
+            .env("STAPLER_SOCKETS", haproxy.socket())
+            .env("STAPLER_STATE_DIR", volume.root())
+            .start();
         for name in ["good", "two"] {
             wait_for_state(&mut stapler, &format!("/{name}.pem"), "stapled");
             assert!(stapled_bytes(haproxy.port(), &format!("{name}.test")).is_some());
@@ -63,7 +99,11 @@ fn a_certificate_directory_that_takes_nothing_costs_the_ocsp_files_only() {
         let haproxy = Haproxy::builder().bind(&format!("crt {}", volume.root().display())).start();
         harm(&volume);
         // What fills the volume lies among the certificates and is none.
-        let mut stapler = stapler_for(&haproxy).env("STAPLER_CERTS", volume.root()).start();
+        let program = Unprivileged::new();
+        let mut stapler = impatient(program.path())
+            .env("STAPLER_CERTS", volume.root())
+            .env("STAPLER_SOCKETS", haproxy.socket())
+            .start();
         for name in ["good", "two"] {
             wait_for_state(&mut stapler, &format!("/{name}.pem"), "stapled");
         }

@@ -177,7 +177,7 @@ fn a_place_without_certificates_is_named_once_and_looked_at_again() {
     wait_for_passes(&mut stapler, 3);
     for (place, words) in [
         (&empty, "there is no certificate in it"),
-        (&missing, "there is no such file or directory; mount it, or name another place"),
+        (&missing, "there is no such file or directory. Mount it, or name another place"),
         (&crt_list, "line 1"),
     ] {
         let line = format!("{}: ", place.display());

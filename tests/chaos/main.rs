@@ -2,8 +2,9 @@
 //! think of, and after every step the promises that hold whatever happens.
 //!
 //! `CHAOS_STEPS=200 CHAOS_SEED=42 cargo test --test chaos` plays 200 steps of seed 42; without a seed it takes the same
-//! one each time, so that a change is judged by what it changes. `make chaos` takes another one each time. The steps are drawn before the first one happens, so that a seed always means the same ones; what
-//! takes how long is the machine's affair. A failing run shows its seed, its steps so far and everybody's log.
+//! one each time, so that a change is judged by what it changes. `make chaos` takes another one each time. The steps are
+//! drawn before the first one happens, so that a seed always means the same ones; what takes how long is the machine's
+//! affair. A failing run shows its seed, its steps so far and everybody's log.
 
 #![allow(
     clippy::disallowed_methods,
@@ -18,6 +19,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod kills;
 mod plan;
 mod promises;
 mod site;
@@ -25,8 +27,9 @@ mod transaction;
 
 use std::time::{Duration, Instant};
 
-use self::plan::{Dice, Step, plan};
+use self::plan::{Step, plan};
 use self::site::{CERTIFICATES, Site};
+use self::support::dice::Dice;
 use self::support::haproxy::Mode;
 use self::support::{PATIENCE, wait_for};
 use self::transaction::{Holding, Transaction};

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use haproxy_stapler::haproxy::Version;
 use serde_json::Value;
 
-use crate::support::client::{openssl_judges, stapled_bytes};
+use crate::support::client::{openssl_judges, stapled_bytes_by_now};
 use crate::support::haproxy::{Builder, Haproxy};
 use crate::support::pki::Identity;
 use crate::support::stapler::{Stapler, certificate};
@@ -59,7 +59,7 @@ fn frontend(name: &str, port: u16, certificates: &str) -> String {
 
 /// What a client of this port gets stapled, as soon as it gets anything; OpenSSL calls it good.
 fn wait_for_staple(port: u16, leaf: &Identity) -> Vec<u8> {
-    let staple = wait_for(&format!("a staple for {leaf:?}"), PATIENCE, || stapled_bytes(port, &leaf.name()));
+    let staple = wait_for(&format!("a staple for {leaf:?}"), PATIENCE, || stapled_bytes_by_now(port, &leaf.name()));
     let (verified, text) = openssl_judges(&staple, leaf);
     assert!(verified && text.contains("leaf.pem: good"), "{leaf:?}: {text}");
     staple

@@ -60,9 +60,10 @@ fn a_path_tcp_and_a_master_beside_two_that_are_dead() {
 }
 
 #[test]
-fn every_stats_socket_line_of_the_readme_is_one_that_haproxy_takes() {
-    let readme = include_str!("../../README.md");
-    let lines: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("    stats socket ")).collect();
+fn every_stats_socket_line_of_the_documents_is_one_that_haproxy_takes() {
+    let pages = [include_str!("../../README.md"), include_str!("../../docs/haproxy.md")];
+    let lines: Vec<&str> =
+        pages.into_iter().flat_map(str::lines).filter_map(|line| line.strip_prefix("    stats socket ")).collect();
     assert!(lines.len() >= 5, "{lines:?}");
     let haproxy = Haproxy::builder().file("site.pem", Identity::root("Site").chainless_pem()).start();
     let config = std::fs::read_to_string(haproxy.config_file()).unwrap();

@@ -18,8 +18,8 @@ mod lab;
 use std::path::PathBuf;
 
 use haproxy_stapler::haproxy::{
-    self, DEFAULT_BUFFER, Entry, HaproxyError, InstallError, Installation, IssuerKnowledge, LoadedStatus, Outcome,
-    OverwritePolicy, Process, Proof, RuntimeApi, Socket, SocketError, Stapling, Survey, look, reconcile,
+    self, DEFAULT_BUFFER, Entries, HaproxyError, InstallError, Installation, IssuerKnowledge, Known, LoadedStatus,
+    Outcome, OverwritePolicy, Process, Proof, RuntimeApi, Socket, SocketError, Stapling, Survey, look, reconcile,
     reconcile_many, response_limit, survey,
 };
 use jiff::Timestamp;
@@ -51,13 +51,13 @@ fn installed(process: &Process, enabled: bool) -> Outcome {
 
 async fn install(api: &impl RuntimeApi, one: &Installation<'_>) -> Outcome {
     let process = look(api).await.unwrap();
-    let mut entries: Option<Vec<Entry>> = None;
+    let mut entries: Option<Entries> = None;
     reconcile(api, &process, &mut entries, one, now()).await
 }
 
 async fn surveyed(api: &impl RuntimeApi) -> (Process, Survey) {
     let process = look(api).await.unwrap();
-    let survey = survey(api, &process).await.unwrap();
+    let survey = survey(api, &process, &Known::default()).await.unwrap();
     (process, survey)
 }
 
@@ -86,7 +86,7 @@ async fn a_socket_that_may_not_or_is_not_there_says_so() {
         let operator = haproxy.socket_at("operator.sock");
         let process = look(&operator).await.unwrap();
         let level = HaproxyError::Level { level: "operator".to_owned() };
-        assert_eq!(survey(&operator, &process).await, Err(level), "{}", haproxy.version);
+        assert_eq!(survey(&operator, &process, &Known::default()).await, Err(level), "{}", haproxy.version);
         let missing = haproxy.socket_at("missing.sock");
         let address = missing.address().clone();
         assert_eq!(look(&missing).await, Err(HaproxyError::Socket(SocketError::NotFound { address })));
@@ -108,13 +108,18 @@ async fn a_survey_finds_every_certificate() {
         let haproxy = Haproxy::start(&binary, &[&chained_pem, &bare_pem, both_pem, &odd_pem]).await;
         let socket = haproxy.socket();
         let (process, survey) = surveyed(&socket).await;
-        assert_eq!(survey.loaded.len(), 5, "{survey:?}");
-        assert_eq!(survey.entries, process.version.lists_entries().then(Vec::new), "{}", haproxy.version);
+        assert_eq!(survey.loaded().len(), 5, "{survey:?}");
+        assert_eq!(
+            survey.entries().cloned(),
+            process.version.lists_entries().then(Entries::default),
+            "{}",
+            haproxy.version
+        );
         assert_eq!((survey.native_updates.len(), &survey.transaction_open), (0, &None));
         for (name, leaf) in
             [(&chained_pem, &chained), (&bare_pem, &bare), (&odd_pem, &odd), (&rsa_pem, &rsa), (&ecdsa_pem, &ecdsa)]
         {
-            let loaded = survey.loaded.iter().find(|loaded| loaded.name == *name).unwrap();
+            let loaded = survey.loaded().iter().find(|loaded| loaded.name == *name).unwrap();
             if process.version.bundles() && name.starts_with(both_pem) {
                 assert_eq!((loaded.bundle.as_deref(), loaded.fingerprint), (Some(both_pem), None));
                 assert_eq!(loaded.status, LoadedStatus::NotShown);
@@ -169,7 +174,7 @@ async fn stapling_is_switched_on_without_a_reload() {
             assert_eq!(outcomes, vec![Outcome::AlreadyServed; 3], "{}", haproxy.version);
             assert_eq!(api.writes(), Vec::<String>::new());
             let (_, survey) = surveyed(&api).await;
-            assert!(survey.loaded.iter().all(|loaded| loaded.stapling == Stapling::On), "{survey:?}");
+            assert!(survey.loaded().iter().all(|loaded| loaded.stapling == Stapling::On), "{survey:?}");
         }
     }
 }
@@ -243,15 +248,15 @@ async fn a_second_name_of_a_stapled_certificate_is_switched_on_too() {
         if !process.version.lists_entries() {
             continue;
         }
-        let stapling = |name: &str| survey.loaded.iter().find(|loaded| loaded.name == name).unwrap().stapling;
+        let stapling = |name: &str| survey.loaded().iter().find(|loaded| loaded.name == name).unwrap().stapling;
         assert_eq!((stapling(&first), stapling(&second)), (Stapling::On, Stapling::Off), "{}", haproxy.version);
         assert_eq!(haproxy.stapled("a.test", ANY), None);
-        let mut entries = survey.entries.clone();
+        let mut entries = survey.entries().cloned();
         let one = Installation { stapling: Stapling::Off, ..installation(&second, &leaf, &staple) };
         assert_eq!(reconcile(&api, &process, &mut entries, &one, now()).await, installed(&process, true));
         assert_eq!(haproxy.stapled("a.test", ANY).as_ref(), Some(&staple.der), "{}", haproxy.version);
         let (_, survey) = surveyed(&api).await;
-        assert!(survey.loaded.iter().all(|loaded| loaded.stapling == Stapling::On), "{survey:?}");
+        assert!(survey.loaded().iter().all(|loaded| loaded.stapling == Stapling::On), "{survey:?}");
     }
 }
 
@@ -292,7 +297,7 @@ struct Intruded {
 impl RuntimeApi for Intruded {
     async fn exchange(&self, command: &haproxy::Command) -> Result<String, SocketError> {
         let reply = self.inner.exchange(command).await;
-        if command.to_string() == "show ssl cert" {
+        if command.asks_for_transaction() {
             lab::stranger(&self.socket, &self.command);
         }
         reply
@@ -405,7 +410,7 @@ async fn a_master_socket_works_like_an_admin_socket() {
         let (process, survey) = surveyed(&socket).await;
         assert_eq!(socket.is_master(), Some(true));
         assert!(process.is_same_as(&look(&haproxy.socket()).await.unwrap()));
-        assert!(survey.loaded.iter().all(|loaded| loaded.fingerprint.is_some()), "{survey:?}");
+        assert!(survey.loaded().iter().all(|loaded| loaded.fingerprint.is_some()), "{survey:?}");
         let all = [
             Installation { issuer: IssuerKnowledge::Told(&pki.ca_certificate), ..installation(&pem, &leaf, &staple) },
             installation(&odd_pem, &odd, &odd_staple),

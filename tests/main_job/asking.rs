@@ -1,9 +1,15 @@
-//! The way to a CA: proxies, several responders, overrides, redirects, the form of the URL.
+//! The way to a CA: proxies, https, several responders, overrides, redirects, the form of the URL.
+
+use std::process::Command;
+
+use jiff::SignedDuration;
 
 use super::support::haproxy::Haproxy;
 use super::support::pki::Identity;
+use super::support::process::run_well;
 use super::support::responder::{Behaviour, Responder};
 use super::support::stapler::Builder;
+use super::support::{PATIENCE, free_port, now, wait_for};
 use super::{Ca, assert_genuine, stapler_for, wait_for_staple, wait_for_state};
 
 /// A name that no resolver knows (RFC 6761): whoever reaches it had help.
@@ -39,6 +45,43 @@ fn a_proxy_from_the_environment_is_used_and_can_be_left_out() {
     let direct = stapler_for(&[&haproxy]).env("HTTP_PROXY", ca.responder.url()).env("NO_PROXY", "ocsp.invalid");
     let entry = wait_for_state(&mut direct.start(), "site.pem", "unstapled");
     assert_eq!(entry["trouble"]["kind"], "dns", "{entry:#}");
+}
+
+#[test]
+fn an_https_responder_is_asked_where_its_own_ca_is_trusted() {
+    let ca = Ca::new();
+    let web = Identity::root("Web Root");
+    let port = free_port();
+    let front = Haproxy::builder().file("front.pem", web.leaf("localhost").issue().combined_pem());
+    let bind = format!("127.0.0.1:{port} ssl crt {}", front.certs_dir().display());
+    let responder = ca.responder.address();
+    let _front = front.section(&format!("listen https\n  mode http\n  bind {bind}\n  server ca {responder}\n")).start();
+    let leaf = ca.known(ca.issuing.leaf("secure.test").ocsp(&format!("https://localhost:{port}")).issue());
+    let haproxy = site(&leaf);
+    let entry = wait_for_state(&mut stapler_for(&[&haproxy]).start(), "site.pem", "unstapled");
+    assert_eq!(entry["trouble"]["kind"], "connect", "{entry:#}");
+    assert!(entry["trouble"]["detail"].as_str().unwrap().contains("certificate verify failed"), "{entry:#}");
+    assert_eq!(ca.responder.requests(&leaf), 0);
+    let trusted = ca.dir.path().join("web.pem");
+    std::fs::write(&trusted, web.pem()).unwrap();
+    assert_stapled(&haproxy, stapler_for(&[&haproxy]).env("SSL_CERT_FILE", trusted), &leaf);
+}
+
+#[test]
+fn the_cas_of_the_system_are_read_for_an_https_responder_only() {
+    let ca = Ca::new();
+    // Nobody writes to it: whoever reads it waits for ever.
+    let cas = ca.dir.path().join("cas");
+    run_well(Command::new("mkfifo").arg(&cas));
+    let plain = ca.leaf("plain.test");
+    let secure = ca.known(ca.issuing.leaf("secure.test").ocsp("https://127.0.0.1:9").issue());
+    let haproxy =
+        Haproxy::builder().file("plain.pem", plain.combined_pem()).file("secure.pem", secure.combined_pem()).start();
+    let mut stapler = stapler_for(&[&haproxy]).env("SSL_CERT_FILE", &cas).env("STAPLER_TIMEOUT", "2s").start();
+    wait_for_state(&mut stapler, "plain.pem", "stapled");
+    let entry = wait_for_state(&mut stapler, "secure.pem", "unstapled");
+    assert_eq!(entry["trouble"]["kind"], "timeout", "{entry:#}");
+    assert!(stapler.stop().success(), "{}", stapler.log());
 }
 
 #[test]
@@ -116,4 +159,30 @@ fn a_few_redirects_are_followed_and_a_loop_is_not() {
     assert!(mirror.requests(&moved) > 0);
     let entry = wait_for_state(&mut stapler, "circling.pem", "unstapled");
     assert!(["redirect", "http_status"].contains(&entry["trouble"]["kind"].as_str().unwrap()), "{entry:#}");
+}
+
+#[test]
+fn what_is_in_hand_is_named_and_not_sent_again() {
+    let ca = Ca::new();
+    let leaf = ca.leaf("tagged.test");
+    // Its refresh is due at once, past half of its life and all of the jitter, and the CA has nothing newer.
+    let hours = SignedDuration::from_hours;
+    let aged = Behaviour::GoodAt(now() - hours(7), hours(10));
+    ca.responder.set(&leaf, aged.with("etag", "W/\"aged\"").with("cache-control", "max-age=5"));
+    let haproxy = site(&leaf);
+    let mut stapler = stapler_for(&[&haproxy]).env("STAPLER_REFRESH_INTERVAL", "10s").start();
+    let named = || {
+        let received = ca.responder.received().into_iter();
+        received.map(|one| one.headers.get("if-none-match").cloned()).collect::<Vec<_>>()
+    };
+    wait_for("another question", PATIENCE, || (named().len() > 1).then_some(()));
+    assert_eq!(named()[..2], [None, Some("W/\"aged\"".parse().unwrap())]);
+    // What is newer has another name, and comes.
+    let aged = wait_for_staple(&haproxy, &leaf);
+    ca.responder.set(&leaf, Behaviour::Good.with("etag", "\"new\""));
+    wait_for("what is newer", PATIENCE, || (wait_for_staple(&haproxy, &leaf) != aged).then_some(()));
+    let entry = wait_for_state(&mut stapler, "site.pem", "stapled");
+    assert_eq!(entry["failures"], 0, "{entry:#}");
+    let metrics = stapler.get("/metrics").text();
+    assert!(!metrics.contains("haproxy_stapler_ocsp_request_failures_total{"), "a 304 is no failure");
 }

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::support::haproxy::Haproxy;
 use super::support::responder::Behaviour;
 use super::support::stapler::{Builder, Stapler, certificate};
@@ -209,4 +211,40 @@ fn prepare_lets_haproxy_start_without_a_ca() {
     assert_code(&program.run(&["prepare", "--strict"]), 1);
     assert_eq!(listing(&haproxy.certs_dir()), ["dead.pem"]);
     assert_eq!(staple(&haproxy.start(), &dead), None);
+}
+
+#[test]
+fn a_long_pass_shows_a_bar_on_a_terminal_and_a_line_in_the_log_elsewhere() {
+    let ca = Ca::new();
+    let (quick, slow) = (ca.leaf("quick.test"), ca.leaf("slow.test"));
+    ca.responder.set(&slow, Behaviour::Delayed(Duration::from_secs(6), Box::new(Behaviour::Good)));
+    let (bar, count) = ("[==========          ] ", "1 of 2 certificates settled");
+    let files = |directory: &Path| {
+        std::fs::write(directory.join("quick.pem"), quick.combined_pem()).unwrap();
+        std::fs::write(directory.join("slow.pem"), slow.combined_pem()).unwrap();
+    };
+
+    let certs = TempDir::new().unwrap();
+    files(certs.path());
+    let output = early(certs.path()).run(&["prepare", "--json"]);
+    assert_code(&output, 0);
+    let log = text(&output.stderr);
+    assert!(log.contains(count) && !log.contains('\r') && !log.contains('\x1b') && !log.contains(bar), "{log}");
+    assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok(), "nothing but the object");
+
+    // `script` gives it a terminal and copies what comes there.
+    for (term, shown) in [("xterm", true), ("dumb", false)] {
+        let certs = TempDir::new().unwrap();
+        files(certs.path());
+        let program = Stapler::builder("script").env("STAPLER_CERTS", certs.path()).env("TERM", term);
+        let output = program.run(&["-qec", &format!("{PROGRAM} prepare"), "/dev/null"]);
+        assert_code(&output, 0);
+        let screen = text(&output.stdout);
+        assert_eq!(screen.contains(&format!("\r\x1b[K{bar}{count}")), shown, "{screen}");
+        let (_, end) = screen.rsplit_once("CERTIFICATE ").unwrap();
+        assert!(!end.contains(bar), "the table stands alone: {screen}");
+        if shown {
+            assert!(screen.contains("\r\x1b[KCERTIFICATE "), "and in the bar's place: {screen}");
+        }
+    }
 }

@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::client::{Strict, openssl_judges, stapled_bytes, strict, write_root};
+use support::client::{Strict, openssl_judges, stapled_bytes, stapled_bytes_by_now, strict, write_root};
 use support::haproxy::Haproxy;
 use support::pki::{Draft, Identity};
 use support::responder::Responder;
@@ -96,7 +96,7 @@ fn stapler_for(haproxies: &[&Haproxy]) -> stapler::Builder {
 /// What a client gets stapled for this certificate, as soon as it gets anything.
 fn wait_for_staple(haproxy: &Haproxy, leaf: &Identity) -> Vec<u8> {
     let what = format!("a staple for {}", leaf.name());
-    wait_for(&what, PATIENCE, || stapled_bytes(haproxy.port(), &leaf.name()))
+    wait_for(&what, PATIENCE, || stapled_bytes_by_now(haproxy.port(), &leaf.name()))
 }
 
 /// What a client gets stapled right now.

@@ -69,9 +69,11 @@ impl Recorder {
 
     /// The commands that change something.
     pub(crate) fn writes(&self) -> Vec<String> {
-        // A connection has its entry before it has said anything.
-        let is_write =
-            |command: &String| !command.is_empty() && !command.starts_with("show ") && !command.starts_with('\n');
+        // A connection has its entry before it has said anything. What is asked to be aborted there cannot be.
+        let is_write = |command: &String| {
+            let reads = ["show ", "\n", "abort ssl cert /\n"];
+            !command.is_empty() && !reads.iter().any(|read| command.starts_with(read))
+        };
         self.commands().into_iter().filter(is_write).collect()
     }
 }

@@ -42,7 +42,8 @@ fn the_endpoints_are_read_only_and_say_what_they_are() {
     stapler.wait_until_ready();
     let port = stapler.port();
     for (path, content_type) in [
-        ("/", "text/plain; charset=utf-8"),
+        ("/", "text/html; charset=utf-8"),
+        ("/?q=a&state=stapled&page=2", "text/html; charset=utf-8"),
         ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
         ("/healthz", "application/json"),
         ("/status", "application/json"),
@@ -53,6 +54,10 @@ fn the_endpoints_are_read_only_and_say_what_they_are() {
         assert_eq!(reply.status, 200, "{path}");
         assert_eq!(header(&reply, "content-type"), Some(content_type), "{path}");
         assert_eq!(header(&reply, "cache-control"), Some("no-store"), "{path}");
+        // Names in it come from certificates: no browser shall take them for anything but text.
+        assert_eq!(header(&reply, "x-content-type-options"), Some("nosniff"), "{path}");
+        let policy = header(&reply, "content-security-policy").unwrap();
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
         let head = request(port, "HEAD", path);
         assert!(head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"), "{path}: {head}");
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
@@ -110,6 +115,7 @@ fn healthz_has_its_shape_and_the_worst_hundred_first() {
     for key in [
         "certificate",
         "state",
+        "state_since",
         "ocsp_status",
         "staple_age_seconds",
         "staple_next_update",
@@ -152,8 +158,11 @@ fn readyz_waits_for_the_first_pass_but_not_for_ever() {
         assert_eq!(reply.status, 503);
         assert_eq!(http_get(stapler.port(), "/healthz").unwrap().status, 200, "not ready is not dead");
         assert_eq!(http_get(stapler.port(), "/healthz").unwrap().json()["last_pass_at"], Value::Null);
+        assert_eq!(stapler.run(&["healthcheck"]).status.code(), Some(0));
+        assert_eq!(stapler.run(&["healthcheck", "--ready"]).status.code(), Some(1));
     }
     slow.wait_until_ready();
+    assert_eq!(slow.run(&["healthcheck", "--ready"]).status.code(), Some(0));
     assert_ne!(slow.status().unwrap()["last_pass_at"], Value::Null);
     // Thirty seconds after its start, whatever the CA does.
     wait_for("/readyz to give up waiting", Duration::from_secs(45), || {

@@ -6,8 +6,10 @@ use jiff::SignedDuration;
 use serde_json::Value;
 
 use crate::site::{Authority, haproxy_with_good, stapler_for, wait_for_passes, wait_for_state};
+use crate::support::haproxy::Haproxy;
 use crate::support::pki::Identity;
 use crate::support::responder::Behaviour;
+use crate::support::{PATIENCE, now};
 
 #[test]
 fn each_change_of_state_is_one_line() {
@@ -41,10 +43,9 @@ fn each_change_of_state_is_one_line() {
     assert_eq!(**without_reload.first().unwrap(), "stapled", "{log}");
     assert_eq!(**without_reload.last().unwrap(), "revoked", "{log}");
     assert!(states.windows(2).all(|pair| pair[0] != pair[1]), "{states:?}");
-    assert!(
-        log.lines()
-            .any(|line| line.contains("WARN") && line.contains("state=\"revoked\"") && line.contains("replace it"))
-    );
+    assert!(log.lines().any(|line| line.contains("WARN")
+        && line.contains("state=\"revoked\"")
+        && line.contains("Replace the certificate")));
     assert_eq!(log.matches("HAProxy is a new process").count(), 1, "{log}");
 }
 
@@ -82,6 +83,71 @@ fn json_lines_are_json_with_the_certificate_and_its_state() {
     assert_eq!(broken[0]["reason"], "no_certificate");
     assert!(lines.iter().any(|line| line["haproxy"].is_string() && line["message"] == "HAProxy answers"));
     assert!(lines.iter().any(|line| line["message"].as_str().is_some_and(|text| text.contains("STAPLER_TYPO"))));
+}
+
+/// Lines about one certificate, and how many others the shared lines count.
+fn storm(lines: &[Value], state: &str) -> (usize, u64) {
+    let about = || lines.iter().filter(|line| line["state"] == state);
+    let own = about().filter(|line| line["certificate"].is_string()).count();
+    (own, about().filter_map(|line| line["count"].as_u64()).sum())
+}
+
+/// A CA that goes down and comes back is an event, not one for each of its certificates.
+#[test]
+fn many_changes_at_once_are_a_few_lines_and_one_for_the_rest() {
+    const CERTIFICATES: usize = 40;
+    let authority = Authority::start();
+    // It is due wherever its jitter puts it, and stays good for a day.
+    let due = Behaviour::GoodAt(now() - SignedDuration::from_hours(130), SignedDuration::from_hours(168));
+    let mut builder = Haproxy::builder();
+    for number in 0..CERTIFICATES {
+        let leaf = authority.leaf(&format!("{number}.test"));
+        authority.responder.set(&leaf, due.clone());
+        builder = builder.file(&format!("{number}.pem"), leaf.combined_pem());
+    }
+    let haproxy = builder.start();
+    let responder = authority.responder.url().replace("http://", "");
+    let all_are = |state: &'static str| {
+        move |status: &Value| status["states"][state].as_u64() == Some(u64::try_from(CERTIFICATES).unwrap())
+    };
+    let _ = stapler_for(&haproxy).run(&["once"]);
+
+    // Data for machines.
+    let mut stapler =
+        stapler_for(&haproxy).env("STAPLER_LOG_FORMAT", "json").env("STAPLER_REFRESH_INTERVAL", "1s").start();
+    stapler.wait_until("all to be stapled", all_are("stapled"));
+    authority.responder.set_all(&Behaviour::Http(500, Vec::new(), Vec::new()));
+    stapler.wait_at_most(2 * PATIENCE, "all to fail", all_are("refresh_failing"));
+    authority.responder.set_all(&Behaviour::Good);
+    stapler.wait_at_most(2 * PATIENCE, "all to be healed", all_are("stapled"));
+    assert!(stapler.stop().success());
+    let lines: Vec<Value> = stapler.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (own, others) = storm(&lines, "refresh_failing");
+    assert!((10..20).contains(&own), "{}", stapler.log());
+    assert_eq!(u64::try_from(own).unwrap() + others, 40, "{}", stapler.log());
+    let (own, others) = storm(&lines, "stapled");
+    assert!((10..20).contains(&own) && others >= 30, "{}", stapler.log());
+    let failing = |line: &&Value| line["state"] == "refresh_failing";
+    for line in lines.iter().filter(failing) {
+        assert_eq!((&line["level"], &line["reason"]), (&"WARN".into(), &"http_status".into()), "{line}");
+        assert_eq!(line["responder"], responder.as_str(), "{line}");
+    }
+    let shared = lines.iter().filter(failing).find(|line| line["count"].is_u64()).unwrap();
+    let message = shared["message"].as_str().unwrap();
+    let words = format!("refresh_failing, http_status, {responder}");
+    assert!(message.starts_with(&format!("and {} more certificate", shared["count"])), "{message}");
+    assert!(message.contains(&words), "{message}");
+
+    // The same for people.
+    let mut stapler = stapler_for(&haproxy).start();
+    stapler.wait_until("all to be stapled", all_are("stapled"));
+    assert!(stapler.stop().success());
+    let log = stapler.log();
+    let about: Vec<&str> = log.lines().filter(|line| line.contains("state=\"stapled\"")).collect();
+    assert!(about.len() < 20, "{log}");
+    let shared = about.iter().find(|line| line.contains(" count=")).unwrap();
+    assert!(shared.contains(&format!("more certificates: stapled, {responder}")), "{log}");
+    assert!(shared.contains(&format!("responder=\"{responder}\"")), "{log}");
 }
 
 /// Pieces of a secret that would give it away in any wrapping.
@@ -144,5 +210,46 @@ fn no_private_key_and_no_password_is_ever_told() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         let scalar = leaf.key().ec_key().unwrap().private_key().to_vec();
         assert!(!bytes.windows(16).any(|window| window == &scalar[8..24]));
+    }
+}
+
+/// The proxy is used, so its password is at hand wherever a request is made, answered or refused.
+#[test]
+fn the_password_of_a_proxy_in_use_is_never_told() {
+    let authority = Authority::start();
+    let broken = authority.leaf("broken.test");
+    authority.responder.set(&broken, Behaviour::Http(407, Vec::new(), Vec::new()));
+    let haproxy = haproxy_with_good(&authority).file("broken.pem", broken.combined_pem()).start();
+    let password = "hunter2-hunter2";
+    // What is asked for in full at its own address is answered like anything else.
+    let proxy = authority.responder.url().replace("http://", &format!("http://user:{password}@"));
+    let mut stapler = stapler_for(&haproxy).env("STAPLER_LOG", "trace").env("HTTP_PROXY", &proxy).start();
+    wait_for_state(&mut stapler, "/good.pem", "stapled");
+    wait_for_state(&mut stapler, "/broken.pem", "unstapled");
+    wait_for_passes(&mut stapler, 1);
+    let received = authority.responder.received();
+    let basic = openssl::base64::encode_block(format!("user:{password}").as_bytes());
+    assert!(!received.is_empty());
+    for each in &received {
+        let sent = each.headers.get("proxy-authorization").unwrap().to_str().unwrap();
+        assert_eq!(sent, format!("Basic {basic}"));
+    }
+    // Nobody listens there.
+    let nobody = format!("http://user:{password}@127.0.0.1:9");
+    let elsewhere = stapler_for(&haproxy).env("STAPLER_LOG", "trace").env("HTTP_PROXY", &nobody);
+    let [settings, explained] = [elsewhere.run(&["settings"]), elsewhere.run(&["explain", "broken.pem"])]
+        .map(|output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned());
+    assert!(explained.contains("TRACE") && explained.contains("FAILED"), "{explained}");
+    let told = [
+        stapler.log(),
+        stapler.get("/status").text(),
+        stapler.get("/").text(),
+        stapler.get("/metrics").text(),
+        settings,
+        explained,
+    ];
+    assert!(told[0].contains("TRACE"), "the log tells everything there is");
+    for text in &told {
+        assert!(!text.contains(password) && !text.contains(&basic), "{text}");
     }
 }

@@ -5,19 +5,15 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use jiff::SignedDuration;
-
-use crate::site::{
-    Authority, haproxy_with_good, metric, stapler_for, wait_for_metric, wait_for_passes, wait_for_state,
-};
+use crate::everything::{Everything, Sample, everything, samples};
+use crate::site::{Authority, haproxy_with_good, metric, stapler_for, wait_for_metric, wait_for_state};
 use crate::support::haproxy::Haproxy;
 use crate::support::pki::Identity;
 use crate::support::responder::Behaviour;
 use crate::support::stapler::{Stapler, http_get};
-use crate::support::volume::Volume;
-use crate::support::{PATIENCE, now, wait_for};
+use crate::support::{PATIENCE, wait_for};
 
-/// Name without prefix, type, labels. The probe series come with a later version.
+/// Name without prefix, type, labels.
 const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("build_info", "gauge", &["version", "revision", "tls_library"]),
     ("certificates", "gauge", &["state"]),
@@ -44,6 +40,8 @@ const FAMILIES: &[(&str, &str, &[&str])] = &[
     ("haproxy_up", "gauge", &["haproxy"]),
     ("haproxy_reloads_total", "counter", &["haproxy"]),
     ("haproxy_info", "gauge", &["haproxy", "version"]),
+    ("probe_stapled", "gauge", &["target", "servername"]),
+    ("probe_staple_next_update_timestamp_seconds", "gauge", &["target", "servername"]),
     ("passes_total", "counter", &[]),
     ("pass_duration_seconds", "histogram", &[]),
     ("last_pass_timestamp_seconds", "gauge", &[]),
@@ -65,52 +63,6 @@ const STATES: [&str; 13] = [
     "excluded",
     "unreadable",
 ];
-
-/// One line of the text: its name, its labels with their values unescaped, its value.
-#[derive(Debug)]
-struct Sample {
-    name: String,
-    labels: BTreeMap<String, String>,
-    value: f64,
-}
-
-/// Reads the text format 0.0.4 as its specification has it.
-fn samples(text: &str) -> Vec<Sample> {
-    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(sample).collect()
-}
-
-fn sample(line: &str) -> Sample {
-    let end = line.find(['{', ' ']).unwrap();
-    let name = line[..end].to_owned();
-    let mut labels = BTreeMap::new();
-    let mut rest = &line[end..];
-    if let Some(inside) = rest.strip_prefix('{') {
-        rest = inside;
-        while !rest.starts_with('}') {
-            let (label, quoted) = rest.trim_start_matches(',').split_once("=\"").unwrap();
-            let mut value = String::new();
-            let mut letters = quoted.char_indices();
-            loop {
-                match letters.next().unwrap_or_else(|| panic!("no closing quote: {line}")) {
-                    (_, '\\') => value.push(match letters.next().unwrap().1 {
-                        'n' => '\n',
-                        escaped @ ('\\' | '"') => escaped,
-                        other => panic!("\\{other} is no escape: {line}"),
-                    }),
-                    (at, '"') => {
-                        rest = &quoted[at + 1..];
-                        break;
-                    }
-                    (_, letter) => value.push(letter),
-                }
-            }
-            assert!(labels.insert(label.to_owned(), value).is_none(), "{label} twice: {line}");
-        }
-        rest = &rest[1..];
-    }
-    let value = rest.trim().parse().unwrap_or_else(|error| panic!("{error}: {line}"));
-    Sample { name, labels, value }
-}
 
 /// What Prometheus itself thinks of it.
 fn promtool(text: &str) {
@@ -137,33 +89,9 @@ fn metrics(stapler: &Stapler) -> String {
     String::from_utf8(reply.body).unwrap()
 }
 
-/// Every kind of event happens once, so that every series is there.
 #[test]
 fn every_metric_has_the_name_type_and_labels_it_was_promised() {
-    let authority = Authority::start();
-    let broken = authority.leaf("broken.test");
-    authority.responder.set(&broken, Behaviour::Http(500, Vec::new(), Vec::new()));
-    let haproxy = haproxy_with_good(&authority).file("broken.pem", broken.combined_pem()).start();
-    let spare = authority.leaf("spare.test");
-    fs::write(haproxy.certificate("spare.pem"), spare.combined_pem()).unwrap();
-    let volume = Volume::new();
-    volume.set("ro");
-    let mut stapler = stapler_for(&haproxy).env("STAPLER_STATE_DIR", volume.root()).start();
-    wait_for_state(&mut stapler, "/good.pem", "stapled");
-    wait_for_state(&mut stapler, "/broken.pem", "unstapled");
-    // Somebody's open transaction keeps a staple out.
-    let newer = Behaviour::GoodAt(now() - SignedDuration::from_secs(1), SignedDuration::from_hours(9));
-    authority.responder.set(&broken, newer);
-    let name = haproxy.certificate("good.pem").display().to_string();
-    haproxy.command(&format!("set ssl cert {name} <<\n{}", fs::read_to_string(&name).unwrap()));
-    wait_for("an install to be refused", PATIENCE, || {
-        metrics(&stapler).contains("staple_install_failures_total{").then_some(())
-    });
-    haproxy.command(&format!("abort ssl cert {name}"));
-    wait_for_state(&mut stapler, "/broken.pem", "stapled");
-    wait_for_passes(&mut stapler, 1);
-
-    let text = metrics(&stapler);
+    let Everything { text, responder, haproxy } = everything();
     promtool(&text);
     let types: BTreeMap<&str, &str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
@@ -190,14 +118,10 @@ fn every_metric_has_the_name_type_and_labels_it_was_promised() {
     assert_eq!(distinct.len(), samples.len(), "a series twice: {text}");
 
     let one = |series: &str| metric(&text, &format!("haproxy_stapler_{series}"));
-    let host = authority.responder.url().replace("http://", "");
     assert_eq!(one("refresh_interval_seconds"), Some(3600.0));
-    assert!(one(&format!("ocsp_requests_total{{responder=\"{host}\"}}")).unwrap() >= 3.0);
-    assert!(one(&format!("ocsp_request_failures_total{{reason=\"http_status\",responder=\"{host}\"}}")).is_some());
-    assert!(
-        one(&format!("staple_install_failures_total{{haproxy=\"{}\",reason=\"busy\"}}", haproxy.socket().display()))
-            .is_some()
-    );
+    assert!(one(&format!("ocsp_requests_total{{responder=\"{responder}\"}}")).unwrap() >= 3.0);
+    assert!(one(&format!("ocsp_request_failures_total{{reason=\"http_status\",responder=\"{responder}\"}}")).is_some());
+    assert!(one(&format!("staple_install_failures_total{{haproxy=\"{haproxy}\",reason=\"busy\"}}")).is_some());
     let states: BTreeSet<&str> = samples
         .iter()
         .filter(|sample| sample.name == "haproxy_stapler_certificates")

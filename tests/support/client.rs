@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jiff::Timestamp;
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, StatusType};
+use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVerifyMode, StatusType};
 use tempfile::{NamedTempFile, TempDir};
 
 use super::PATIENCE;
@@ -59,12 +59,20 @@ pub fn s_client(port: u16, server_name: &str) -> Option<Seen> {
     })
 }
 
+/// What most clients understand.
+const ALGORITHMS: &str = "ECDSA+SHA256:RSA-PSS+SHA256:RSA+SHA256";
+
 /// The stapled response byte for byte; `None` when the server sends none.
 ///
 /// # Panics
 /// When there is no TLS connection at all.
 pub fn stapled_bytes(port: u16, server_name: &str) -> Option<Vec<u8>> {
-    stapled_bytes_to(port, server_name, "ECDSA+SHA256:RSA-PSS+SHA256:RSA+SHA256")
+    stapled_bytes_to(port, server_name, ALGORITHMS)
+}
+
+/// The same for who waits: a connection that comes while HAProxy is being reloaded may be reset by the process that leaves.
+pub fn stapled_bytes_by_now(port: u16, server_name: &str) -> Option<Vec<u8>> {
+    handshake(port, server_name, ALGORITHMS).ok()?.staple
 }
 
 /// The same for a client that understands only these signature algorithms: it decides which certificate of a pair the
@@ -84,14 +92,17 @@ pub struct Handshake {
 
 /// One handshake by a client that asks for a staple, understands these signature algorithms and believes everything.
 pub fn handshake(port: u16, server_name: &str, algorithms: &str) -> Result<Handshake, String> {
-    let mut connector = SslConnector::builder(SslMethod::tls_client()).expect("a TLS client");
-    connector.set_sigalgs_list(algorithms).expect("signature algorithms");
-    connector.set_verify(SslVerifyMode::NONE);
-    let mut ssl = connector.build().configure().expect("a TLS client").verify_hostname(false);
+    // Not an SslConnector: it reads all of the system's trust anchors, each time.
+    let mut context = SslContext::builder(SslMethod::tls_client()).expect("a TLS client");
+    context.set_sigalgs_list(algorithms).expect("signature algorithms");
+    context.set_verify(SslVerifyMode::NONE);
+    let mut ssl = Ssl::new(&context.build()).expect("a TLS client");
+    ssl.set_hostname(server_name).expect("a server name");
     ssl.set_status_type(StatusType::OCSP).expect("ask for the staple");
     let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).map_err(|error| error.to_string())?;
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let stream = ssl.connect(server_name, stream).map_err(|error| error.to_string())?;
+    let mut stream = SslStream::new(ssl, stream).expect("a TLS client");
+    stream.connect().map_err(|error| error.to_string())?;
     let certificate = stream.ssl().peer_certificate().ok_or("no certificate")?.to_der().expect("a certificate in DER");
     Ok(Handshake { certificate, staple: stream.ssl().ocsp_status().map(<[u8]>::to_vec) })
 }

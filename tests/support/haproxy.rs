@@ -402,7 +402,8 @@ pub fn ask(socket: &Path, command: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn info(socket: &Path, field: &str) -> Option<String> {
+/// A field of `show info`; `None` while nobody answers.
+pub fn info(socket: &Path, field: &str) -> Option<String> {
     let answer = ask(socket, "show info").ok()?;
     let value = answer.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "))?;
     Some(value.trim().to_owned())

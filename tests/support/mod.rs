@@ -17,6 +17,7 @@
 )]
 
 pub mod client;
+pub mod dice;
 pub mod haproxy;
 pub mod openssl_responder;
 pub mod pki;
@@ -24,6 +25,7 @@ pub mod process;
 pub mod responder;
 pub mod response;
 pub mod stapler;
+pub mod tls_server;
 pub mod volume;
 
 use std::net::{Ipv4Addr, TcpListener};

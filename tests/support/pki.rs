@@ -9,6 +9,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
+use openssl::sha::sha256;
 use openssl::x509::X509;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -66,7 +67,12 @@ impl Identity {
 
     /// A self-signed root.
     pub fn root_with(name: &str, kind: KeyKind) -> Self {
-        Draft::new(name, None).key(kind).ca().issue()
+        Self::root_draft(name).key(kind).issue()
+    }
+
+    /// The draft of a self-signed root.
+    pub fn root_draft(name: &str) -> Draft {
+        Draft::new(name, None).ca()
     }
 
     /// An intermediate CA below this one.
@@ -308,6 +314,12 @@ impl Draft {
         let der = certificate.expect("a certificate").der().to_vec();
         Identity(Arc::new(Inner { der, key, params: self.params, issuer: self.issuer }))
     }
+}
+
+/// The same Ed25519 key for the same words, whenever and wherever. Such keys sign without chance, too: with a serial
+/// number and a validity of one's own, everything made with them is the same byte for byte.
+pub fn fixed_key(words: &str) -> PKey<Private> {
+    PKey::private_key_from_raw_bytes(&sha256(words.as_bytes()), openssl::pkey::Id::ED25519).expect("an Ed25519 key")
 }
 
 /// A certificate as PEM.

@@ -69,6 +69,13 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// The most memory it ever had at once, in MiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM in /proc/PID/status");
+        line.trim_end_matches("kB").trim().parse::<u64>().expect("a number of kB") / 1024
+    }
+
     /// What it has written so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
@@ -115,7 +122,10 @@ pub fn run_well(command: &mut Command) -> Vec<u8> {
 
 fn cannot_run(program: &str, error: &std::io::Error) -> ! {
     if error.kind() == ErrorKind::NotFound {
-        let package = program.rsplit('/').next().unwrap_or(program);
+        let package = match program.rsplit('/').next().unwrap_or(program) {
+            "promtool" => "prometheus",
+            name => name,
+        };
         panic!("{program} is not installed: run `make setup`, or `apt-get install {package}`");
     }
     panic!("cannot start {program}: {error}");

@@ -2,7 +2,7 @@
 //! the web servers behind caIssuers do.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ pub enum Behaviour {
     Bytes(Vec<u8>),
     /// Any HTTP answer: status, headers, body.
     Http(u16, Vec<(String, String)>, Vec<u8>),
+    /// As the inner one, with these header fields. Whoever names an `etag` among them gets a 304 (RFC 9110 section 13.1.2).
+    With(Vec<(String, String)>, Box<Self>),
     /// Never answers.
     Hang,
     /// The inner behaviour after a delay.
@@ -55,6 +57,11 @@ pub enum Behaviour {
 }
 
 impl Behaviour {
+    /// [`Behaviour::With`] one header field.
+    pub fn with(self, name: &str, value: &str) -> Self {
+        Self::With(vec![(name.to_owned(), value.to_owned())], Box::new(self))
+    }
+
     /// [`Behaviour::Custom`] from a function that edits the response before it is signed.
     pub fn edited(edit: impl Fn(&mut Response) + Send + Sync + 'static) -> Self {
         Self::Custom(Arc::new(move |mut response| {
@@ -114,6 +121,11 @@ impl Shared {
 impl Responder {
     /// Starts on a port of its own, on threads of its own.
     pub fn start() -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same on another address of this machine.
+    pub fn start_at(address: IpAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("responder")
@@ -121,7 +133,7 @@ impl Responder {
             .build()
             .expect("a runtime");
         let shared = Arc::new(Shared::default());
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind a loopback port");
+        let listener = std::net::TcpListener::bind((address, 0)).expect("bind a port");
         let address = listener.local_addr().expect("the address");
         listener.set_nonblocking(true).expect("a non-blocking listener");
         let app = Router::new().fallback(answer).with_state(Arc::clone(&shared));
@@ -130,6 +142,11 @@ impl Responder {
             axum::serve(listener, app).await
         });
         Self { address, shared, runtime: Some(runtime) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The base URL, without a slash at the end.
@@ -171,6 +188,13 @@ impl Responder {
         self.count(|received| received.serial.as_ref() == Some(&leaf.serial()))
     }
 
+    /// When each request about `leaf` came.
+    pub fn asked(&self, leaf: &Identity) -> Vec<Instant> {
+        let serial = Some(leaf.serial());
+        let book = self.shared.book();
+        book.received.iter().filter(|received| received.serial == serial).map(|received| received.at).collect()
+    }
+
     /// How many requests there were of any kind.
     pub fn total_requests(&self) -> usize {
         self.count(|_| true)
@@ -208,31 +232,58 @@ async fn answer(
 ) -> HttpResponse {
     let request = ocsp_request(&method, &uri, &headers, &body);
     let serial = request.as_deref().and_then(serial_asked_for);
-    let (file, script, is_first) = {
+    let (file, script, is_first, named) = {
         let mut book = shared.book();
         let is_first = book.received.iter().all(|earlier| earlier.serial != serial);
         let target = uri.path_and_query().map_or_else(String::new, ToString::to_string);
         let (at, method) = (Instant::now(), method.clone());
+        let named = headers.get(header::IF_NONE_MATCH).cloned();
         let received = Received { at, method, target, headers, serial: serial.clone(), request };
         book.received.push(received);
         let script = serial.as_ref().and_then(|serial| book.scripts.get(serial)).cloned();
-        (book.files.get(uri.path()).cloned(), script, is_first)
+        (book.files.get(uri.path()).cloned(), script, is_first, named)
     };
     if let Some((content_type, content)) = file {
         return http(200, &[(header::CONTENT_TYPE.as_str(), &content_type)], content);
     }
     match (script, serial) {
-        (Some(script), _) => perform(&script, script.behaviour.clone(), &method, is_first).await,
+        (Some(script), _) => {
+            let response = perform(&script, script.behaviour.clone(), &method, is_first).await;
+            match response.headers().get(header::ETAG).filter(|tag| named.as_ref() == Some(*tag)) {
+                Some(tag) => http(304, &[("etag", tag.to_str().expect("a tag of a test"))], Vec::new()),
+                None => response,
+            }
+        }
         (None, Some(_)) => ocsp(refusal(OcspResponseStatus::Unauthorized)),
         (None, None) => http(404, &[], b"neither a file nor an OCSP request\n".to_vec()),
     }
 }
 
-async fn perform(script: &Script, mut behaviour: Behaviour, method: &Method, is_first: bool) -> HttpResponse {
+async fn perform(script: &Script, behaviour: Behaviour, method: &Method, is_first: bool) -> HttpResponse {
+    let mut fields = Vec::new();
+    let mut response = act(script, behaviour, method, is_first, &mut fields).await;
+    for (name, value) in fields {
+        let name = header::HeaderName::try_from(name).expect("a header field's name");
+        response.headers_mut().append(name, value.parse().expect("a header field's value"));
+    }
+    response
+}
+
+async fn act(
+    script: &Script,
+    mut behaviour: Behaviour,
+    method: &Method,
+    is_first: bool,
+    fields: &mut Vec<(String, String)>,
+) -> HttpResponse {
     loop {
         match behaviour {
             Behaviour::Delayed(delay, inner) => {
                 tokio::time::sleep(delay).await;
+                behaviour = *inner;
+            }
+            Behaviour::With(more, inner) => {
+                fields.extend(more);
                 behaviour = *inner;
             }
             Behaviour::ByMethod(get, other) => behaviour = if method == Method::GET { *get } else { *other },
@@ -278,13 +329,15 @@ fn ocsp_request(method: &Method, uri: &Uri, headers: &HeaderMap, body: &Bytes) -
     }
 }
 
-fn serial_asked_for(request: &[u8]) -> Option<Vec<u8>> {
+/// The serial number that an OCSP request asks about.
+pub fn serial_asked_for(request: &[u8]) -> Option<Vec<u8>> {
     let request = OcspRequest::from_der(request).ok()?;
     let serial = &request.tbs_request.request_list.first()?.req_cert.serial_number;
     Some(serial.as_bytes().iter().skip_while(|byte| **byte == 0).copied().collect())
 }
 
-fn percent_decode(text: &str) -> Option<String> {
+/// Text of a URL as it was before it was escaped.
+pub fn percent_decode(text: &str) -> Option<String> {
     let mut decoded = String::new();
     let mut rest = text.chars();
     while let Some(character) = rest.next() {

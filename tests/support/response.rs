@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use openssl::hash::{MessageDigest, hash};
 use openssl::pkey::Id;
 use openssl::sign::Signer;
+use x509_cert::Certificate;
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::CrlReason;
 use x509_cert::spki::AlgorithmIdentifierOwned;
@@ -62,6 +63,8 @@ impl Digest {
             (Id::RSA, Self::Sha1) => ("1.2.840.113549.1.1.5", Some(Any::from(Null))),
             (Id::RSA, Self::Sha256) => ("1.2.840.113549.1.1.11", Some(Any::from(Null))),
             (Id::RSA, Self::Sha384) => ("1.2.840.113549.1.1.12", Some(Any::from(Null))),
+            // It has a digest of its own (RFC 8410 section 3).
+            (Id::ED25519, _) => ("1.3.101.112", None),
             (_, Self::Sha1) => ("1.2.840.10045.4.1", None),
             (_, Self::Sha256) => ("1.2.840.10045.4.3.2", None),
             (_, Self::Sha384) => ("1.2.840.10045.4.3.3", None),
@@ -166,24 +169,36 @@ impl Response {
         der
     }
 
-    fn basic(&self) -> BasicOcspResponse {
-        let tbs_response_data = ResponseData {
+    /// What is signed: `tbsResponseData`.
+    pub fn tbs(&self) -> Vec<u8> {
+        self.data().to_der().expect("response data in DER")
+    }
+
+    fn data(&self) -> ResponseData {
+        ResponseData {
             version: Version::V1,
             responder_id: self.responder_id.clone(),
             produced_at: ocsp_time(self.produced_at),
             responses: self.singles.iter().map(Single::encode).collect(),
             response_extensions: some(&self.response_extensions),
-        };
-        let tbs = tbs_response_data.to_der().expect("response data in DER");
-        let mut signer = Signer::new(self.digest.openssl(), self.signer.key()).expect("a signer");
+        }
+    }
+
+    fn basic(&self) -> BasicOcspResponse {
+        let tbs = self.tbs();
+        let mut signer = match self.signer.key().id() {
+            Id::ED25519 => Signer::new_without_digest(self.signer.key()),
+            _ => Signer::new(self.digest.openssl(), self.signer.key()),
+        }
+        .expect("a signer");
         let mut signature = signer.sign_oneshot_to_vec(&tbs).expect("a signature");
         if self.break_signature {
             *signature.last_mut().expect("a signature has bytes") ^= 1;
         }
-        let certs: Vec<x509_cert::Certificate> =
+        let certs: Vec<Certificate> =
             self.certs.iter().map(|der| der::Decode::from_der(der).expect("a certificate to send along")).collect();
         BasicOcspResponse {
-            tbs_response_data,
+            tbs_response_data: self.data(),
             signature_algorithm: self.digest.signature_algorithm(self.signer.key().id()),
             signature: BitString::from_bytes(&signature).expect("a bit string"),
             certs: some(&certs),
@@ -210,12 +225,17 @@ pub fn refusal(response_status: OcspResponseStatus) -> Vec<u8> {
 
 /// The CertID of `leaf`, with explicit NULL parameters as OpenSSL and HAProxy write it.
 pub fn cert_id(digest: Digest, leaf: &Identity) -> CertId {
-    let issuer = leaf.issuer().parsed().tbs_certificate;
+    cert_id_of(digest, &leaf.parsed(), &leaf.issuer().parsed())
+}
+
+/// The same of certificates that were read.
+pub fn cert_id_of(digest: Digest, leaf: &Certificate, issuer: &Certificate) -> CertId {
+    let issuer = &issuer.tbs_certificate;
     CertId {
         hash_algorithm: AlgorithmIdentifierOwned { oid: digest.oid(), parameters: Some(Any::from(Null)) },
         issuer_name_hash: digest.hash(&issuer.subject.to_der().expect("a name in DER")),
         issuer_key_hash: digest.hash(issuer.subject_public_key_info.subject_public_key.raw_bytes()),
-        serial_number: leaf.parsed().tbs_certificate.serial_number,
+        serial_number: leaf.tbs_certificate.serial_number.clone(),
     }
 }
 

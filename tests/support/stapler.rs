@@ -170,6 +170,13 @@ impl Stapler {
         self.process = Process::start(&mut command(&self.binary, &self.environment), &self.dir.path().join("log"));
     }
 
+    /// Runs another of its commands in the daemon's place, as long as nobody ends it: `once`.
+    pub fn start_instead(&mut self, arguments: &[&str]) {
+        self.process.kill();
+        let mut command = command(&self.binary, &self.environment);
+        self.process = Process::start(command.args(arguments), &self.dir.path().join("log"));
+    }
+
     /// Runs another of its commands in the daemon's environment: `healthcheck`.
     pub fn run(&self, arguments: &[&str]) -> Output {
         run(command(&self.binary, &self.environment).args(arguments))
@@ -184,9 +191,14 @@ pub fn certificate<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// One GET over HTTP/1.0, without any library between the test and the wire.
 pub fn http_get(port: u16, path: &str) -> std::io::Result<Reply> {
+    http_send(port, &format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n"))
+}
+
+/// Any request, after which the server closes.
+pub fn http_send(port: u16, request: &str) -> std::io::Result<Reply> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n")?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let bad = || std::io::Error::new(std::io::ErrorKind::InvalidData, "not an HTTP answer");

@@ -5,19 +5,27 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A tmpfs of 64 KiB, unmounted when dropped.
+/// A tmpfs, unmounted when dropped.
 pub struct Volume {
     directory: tempfile::TempDir,
 }
 
 impl Volume {
-    /// Mounts one.
+    /// Mounts one of 64 KiB.
     ///
     /// # Panics
     /// Without the right to mount.
     pub fn new() -> Self {
+        Self::of(64)
+    }
+
+    /// Mounts one of so many KiB.
+    ///
+    /// # Panics
+    /// Without the right to mount.
+    pub fn of(kibibytes: u32) -> Self {
         let volume = Self { directory: tempfile::tempdir().expect("a temporary directory") };
-        volume.mount(&["-t", "tmpfs", "-o", "size=64k", "tmpfs"]);
+        volume.mount(&["-t", "tmpfs", "-o", &format!("size={kibibytes}k"), "tmpfs"]);
         volume
     }
 

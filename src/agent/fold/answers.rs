@@ -1,14 +1,14 @@
 //! What the CAs said.
 
 use super::after_change;
-use crate::agent::world::{Errand, World};
+use crate::agent::troubles;
+use crate::agent::world::{Errand, World, life};
 use crate::certificate::{Fingerprint, Issuer};
-use crate::clock::{Moment, Monotonic};
-use crate::fetch::{Answer, FetchError, IssuerError, Report};
+use crate::clock::Moment;
+use crate::fetch::{Answer, IssuerReport, Report};
 use crate::metrics::Counters;
-use crate::ocsp::{CertStatus, Response};
-use crate::schedule::Attempt;
-use crate::status::{OcspStatus, Trouble};
+use crate::schedule::{self, Attempt};
+use crate::uri::host_of;
 
 pub(super) fn fetched(world: &mut World, fingerprint: Fingerprint, report: Report, counters: &Counters, now: Moment) {
     for sent in &report.sent {
@@ -22,58 +22,55 @@ pub(super) fn fetched(world: &mut World, fingerprint: Fingerprint, report: Repor
     let Some(leaf) = world.leaves.get_mut(&fingerprint) else { return };
     leaf.errand = Errand::Idle;
     leaf.last_attempt_at = Some(now.wall);
-    let attempt = match report.outcome {
-        Ok(Answer::Staple { staple, method }) => {
+    for wish in &report.wishes {
+        world.wishes.hear(leaf.host_behind(&wish.url), wish.retry_after, now.monotonic);
+    }
+    leaf.past_caches |= report.outdated;
+    let (attempt, fresh_for) = match report.outcome {
+        Ok(Answer::Staple { staple, method, validator, caching }) => {
             leaf.method = method;
             leaf.trouble = None;
             leaf.last_success_at = Some(now.wall);
             // The news may be older than what is held: then what is held stands.
-            if leaf.adopt(&staple, now) { Attempt::Renewed } else { Attempt::Unchanged }
+            let is_news = leaf.adopt(&staple, now);
+            let held = leaf.staple.as_ref();
+            let is_older = held.is_some_and(|held| held.supersedes(&staple));
+            let is_overdue = held.is_some_and(|held| schedule::is_overdue(life(held), now.wall));
+            if held == Some(&staple) {
+                leaf.validator = validator;
+            }
+            // A cache that gives something older, or what has outlived its own freshness, or still nothing newer when that
+            // is overdue, is passed by next time: a fleet asks so rarely in that way that it costs the CA nothing, and
+            // whatever is said about freshness, no cache that does as it is told can keep a renewal away.
+            leaf.past_caches = report.outdated || !is_news && (is_older || caching.is_stale() || is_overdue);
+            (if is_news { Attempt::Renewed } else { Attempt::Unchanged }, caching.fresh_for())
         }
         Ok(Answer::Unloadable { response, reason }) => {
-            leaf.ocsp_status = status_of(&response);
-            leaf.trouble = Some(Trouble {
-                kind: reason.kind(),
-                detail: format!("the CA's answer is genuine, but HAProxy would not serve it: {reason}"),
-                remedy: reason.remedy().to_owned(),
-            });
-            Attempt::Failed
+            leaf.ocsp_status = response.cert_status().into();
+            leaf.trouble = Some(troubles::unloadable(&reason));
+            (Attempt::Failed, None)
         }
         Err(error) => {
-            leaf.trouble = Some(fetch_trouble(&error));
-            Attempt::Failed
+            leaf.trouble = Some(troubles::fetch(&error));
+            (Attempt::Failed, None)
         }
     };
-    let requests: Vec<Monotonic> = report.sent.iter().map(|sent| sent.at).collect();
-    leaf.progress.record(attempt, requests, report.retry_after, now.monotonic);
+    leaf.budget.record(report.sent.iter().map(|sent| sent.at.after(sent.took)));
+    leaf.progress.record(attempt, report.sent.len(), fresh_for, now.monotonic);
     after_change(world, fingerprint, now);
 }
 
-fn status_of(response: &Response) -> OcspStatus {
-    match response.cert_status() {
-        CertStatus::Good => OcspStatus::Good,
-        CertStatus::Revoked { .. } => OcspStatus::Revoked,
-        CertStatus::Unknown => OcspStatus::Unknown,
-    }
-}
-
-fn fetch_trouble(error: &FetchError) -> Trouble {
-    Trouble { kind: error.kind(), detail: error.to_string(), remedy: error.remedy().to_owned() }
-}
-
-pub(super) fn issuer_downloaded(
-    world: &mut World,
-    fingerprint: Fingerprint,
-    sent: Monotonic,
-    outcome: Result<Issuer, IssuerError>,
-    now: Moment,
-) {
+pub(super) fn issuer_downloaded(world: &mut World, fingerprint: Fingerprint, report: IssuerReport, now: Moment) {
     let Some(leaf) = world.leaves.get_mut(&fingerprint) else { return };
     leaf.errand = Errand::Idle;
     leaf.last_attempt_at = Some(now.wall);
-    let attempt = if outcome.is_ok() { Attempt::Renewed } else { Attempt::Failed };
-    leaf.issuer_progress.record(attempt, [sent], None, now.monotonic);
-    match outcome {
+    let attempt = if report.outcome.is_ok() { Attempt::Renewed } else { Attempt::Failed };
+    leaf.issuer_progress.record(attempt, report.sent.len(), None, now.monotonic);
+    for wish in &report.wishes {
+        world.wishes.hear(host_of(&wish.url), wish.retry_after, now.monotonic);
+    }
+    leaf.budget.record(report.sent);
+    match report.outcome {
         Ok(issuer) => {
             leaf.trouble = None;
             share_issuer(world, &issuer, now);
@@ -81,12 +78,7 @@ pub(super) fn issuer_downloaded(
             world.reschedule(fingerprint, now);
         }
         Err(error) => {
-            leaf.trouble = Some(Trouble {
-                kind: error.kind(),
-                detail: format!("its issuer could not be downloaded: {error}"),
-                remedy: "put the issuer's certificate after the leaf in the PEM file, or into a .issuer file beside it"
-                    .to_owned(),
-            });
+            leaf.trouble = Some(troubles::issuer(&error));
             world.reschedule(fingerprint, now);
         }
     }

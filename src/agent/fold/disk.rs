@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::after_change;
+use crate::agent::troubles;
 use crate::agent::world::{Disk, Kept, World};
 use crate::certificate::{Fingerprint, Issuer};
 use crate::clock::Moment;
 use crate::metrics::Counters;
 use crate::ocsp::Staple;
-use crate::status::Trouble;
 use crate::store::StoreError;
 
 /// What a disk task came to.
@@ -41,6 +41,8 @@ pub(in crate::agent) enum DiskDone {
 pub(in crate::agent) struct Restored {
     pub(in crate::agent) fingerprint: Fingerprint,
     pub(in crate::agent) issuer: Option<Issuer>,
+    /// Whether the state directory holds the leaf's issuer.
+    pub(in crate::agent) kept_issuer: bool,
     pub(in crate::agent) state: Option<Staple>,
     pub(in crate::agent) beside: BTreeMap<PathBuf, Staple>,
     pub(in crate::agent) trouble: Option<StoreError>,
@@ -91,7 +93,7 @@ pub(super) fn journal(world: &mut World, written: Option<Result<(), StoreError>>
         }
         Some(Err(error)) => {
             tracing::debug!(%error, "transactions are not written down");
-            world.disk.troubles.insert(Kept::Journal, store_trouble(&error));
+            world.disk.troubles.insert(Kept::Journal, troubles::store(&error));
         }
         None => {}
     }
@@ -108,14 +110,10 @@ impl Disk {
             Err(error) => {
                 counters.staple_write_failures.with_label_values(&[error.kind()]).inc();
                 tracing::debug!(%error, "not kept");
-                self.troubles.insert(what, store_trouble(&error));
+                self.troubles.insert(what, troubles::store(&error));
             }
         }
     }
-}
-
-fn store_trouble(error: &StoreError) -> Trouble {
-    Trouble { kind: error.kind(), detail: error.summary(), remedy: error.remedy().to_owned() }
 }
 
 fn restore(world: &mut World, restored: Restored, now: Moment) {
@@ -123,8 +121,8 @@ fn restore(world: &mut World, restored: Restored, now: Moment) {
     let Some(leaf) = world.leaves.get_mut(&fingerprint) else { return };
     if let Some(issuer) = restored.issuer {
         leaf.accept_issuer(issuer);
-        leaf.kept_issuer = true;
     }
+    leaf.kept_issuer = restored.kept_issuer;
     leaf.restored = true;
     for staple in restored.beside.values().chain(&restored.state) {
         leaf.adopt(staple, now);
@@ -133,7 +131,7 @@ fn restore(world: &mut World, restored: Restored, now: Moment) {
     // Only what this program kept is its to remove later: the state directory holds the same bytes.
     leaf.kept_beside = restored.beside.into_iter().filter(|(_, staple)| leaf.kept.as_ref() == Some(staple)).collect();
     if let Some(error) = restored.trouble {
-        world.disk.troubles.insert(Kept::Staple(fingerprint), store_trouble(&error));
+        world.disk.troubles.insert(Kept::Staple(fingerprint), troubles::store(&error));
     }
     after_change(world, fingerprint, now);
 }

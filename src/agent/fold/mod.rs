@@ -3,6 +3,7 @@
 mod answers;
 mod disk;
 mod peers;
+mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,14 +14,17 @@ pub(super) use self::peers::Installed;
 use super::journal::Surveyed;
 use super::native::Holds;
 use super::places::Home;
+use super::probes;
+use super::troubles;
 use super::world::{DiskTask, HandsOff, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
-use crate::clock::{Moment, Monotonic};
-use crate::discovery::{self, FileError};
-use crate::fetch::{IssuerError, Report};
-use crate::haproxy::{Entry, HaproxyError, Process};
+use crate::clock::Moment;
+use crate::discovery::{self, CertificateFile, FileError};
+use crate::fetch::{IssuerReport, Report};
+use crate::haproxy::{Entries, HaproxyError, Process};
 use crate::metrics::Counters;
 use crate::ocsp::Staple;
+use crate::probe;
 use crate::status::{OcspStatus, Trouble};
 use crate::store::StoreError;
 
@@ -43,8 +47,7 @@ pub(super) enum Done {
     DownloadIssuer {
         fingerprint: Fingerprint,
         host: String,
-        sent: Monotonic,
-        outcome: Result<Issuer, IssuerError>,
+        report: IssuerReport,
     },
     Look {
         peer: usize,
@@ -56,10 +59,14 @@ pub(super) enum Done {
     },
     Install {
         peer: usize,
-        entries: Option<Vec<Entry>>,
+        entries: Option<Entries>,
         outcomes: Vec<(String, Installed)>,
         /// Whether its transactions were written down; none if there were none.
         journal: Option<Result<(), StoreError>>,
+    },
+    Probe {
+        index: usize,
+        report: probe::Report,
     },
     /// None where HAProxy did not answer.
     Watch {
@@ -82,20 +89,21 @@ pub(super) fn fold(world: &mut World, done: Done, counters: &Counters, now: Mome
             release(world, &host);
             answers::fetched(world, fingerprint, report, counters, now);
         }
-        Done::DownloadIssuer { fingerprint, host, sent, outcome } => {
+        Done::DownloadIssuer { fingerprint, host, report } => {
             release(world, &host);
-            answers::issuer_downloaded(world, fingerprint, sent, outcome, now);
+            answers::issuer_downloaded(world, fingerprint, report, now);
         }
         Done::Look { peer, outcome } => peers::looked(world, peer, outcome, counters, now),
         Done::Survey { peer, surveyed } => {
             disk::journal(world, surveyed.trouble.map(Err));
-            peers::surveyed(world, peer, surveyed.outcome, surveyed.aborted, now);
+            survey::surveyed(world, peer, surveyed.outcome, surveyed.aborted, now);
         }
         Done::Install { peer, entries, outcomes, journal } => {
             disk::journal(world, journal);
             peers::installed(world, peer, entries, outcomes, counters, now);
         }
-        Done::Watch { peer, read } => peers::watched(world, peer, read),
+        Done::Probe { index, report } => probes::probed(world, index, &report, now.monotonic),
+        Done::Watch { peer, read } => peers::watched(world, peer, read, now),
     }
 }
 
@@ -113,15 +121,33 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &BTreeSet<Kept>, no
     world.scan.done_once = true;
     let pause = if std::mem::take(&mut world.scan.again) { Duration::ZERO } else { world.settings.scan_interval };
     world.scan.next = now.monotonic.after(pause);
-    world.scan_troubles = result.problems.iter().map(scan_trouble).collect();
+    let troubles: Vec<Trouble> = result.problems.iter().map(troubles::place).collect();
+    let is_news = !lost.is_empty() || troubles != world.scan_troubles || !world.has_files(&result.files);
+    if std::mem::take(&mut world.scan.outdated) || is_news {
+        world.scan_troubles = troubles;
+        take_files(world, result.files, lost, now);
+    }
+    // A scan sees that a file is gone, not what is in it.
+    if world.inspect_again <= now.monotonic {
+        world.inspect_again = now.monotonic.after(world.settings.refresh_interval);
+        let restored = world.leaves.values().filter(|leaf| leaf.restored);
+        world.disk.queue.extend(restored.map(|leaf| leaf.restore()));
+    }
+    if world.sweep_again <= now.monotonic {
+        world.sweep_again = now.monotonic.after(SWEEP_INTERVAL);
+        world.disk.queue.push_back(DiskTask::Sweep { keep: world.leaves.keys().copied().collect() });
+    }
+}
+
+/// What is on disk is not what it was, or is in another HAProxy than it was.
+fn take_files(world: &mut World, files: Vec<CertificateFile>, lost: &BTreeSet<Kept>, now: Moment) {
     for (fingerprint, leaf) in &mut world.leaves {
         leaf.files.clear();
         leaf.lose(*fingerprint, lost);
     }
     // A crt-list's relative name may lead elsewhere; HAProxy is about to tell.
     let early = world.awaits_haproxy();
-    world.files = result
-        .files
+    world.files = files
         .into_iter()
         .filter(|file| !early || file.content != Err(FileError::NotFound))
         .map(|file| (file.path, file.content))
@@ -133,13 +159,13 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &BTreeSet<Kept>, no
         let fingerprint = content.bundle.leaf.fingerprint();
         let leaf = world.leaves.entry(fingerprint).or_insert_with(|| {
             fresh.insert(fingerprint);
-            Leaf::new(content.bundle.leaf.clone(), &world.settings)
+            Box::new(Leaf::new(content.bundle.leaf.clone(), &world.settings))
         });
-        if let Some(issuer) = content.bundle.issuer(&content.issuer_file) {
+        if let Some(issuer) = &content.issuer {
             if leaf.issuer.is_none() {
                 found.insert(fingerprint);
             }
-            leaf.accept_issuer(issuer);
+            leaf.accept_issuer(issuer.clone());
         }
         let home = Home::of(content, leaf.issuer.as_ref());
         leaf.files.insert(path.clone(), home);
@@ -151,14 +177,7 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &BTreeSet<Kept>, no
         world.reschedule(fingerprint, now);
     }
     for fingerprint in fresh {
-        let Some(leaf) = world.leaves.get(&fingerprint) else { continue };
-        let beside = leaf.files.values().map(|home| home.ocsp.clone()).collect();
-        let task = DiskTask::Restore { leaf: leaf.certificate.clone(), issuer: leaf.issuer.clone(), beside };
-        world.disk.queue.push_back(task);
-    }
-    if world.sweep_again <= now.monotonic {
-        world.sweep_again = now.monotonic.after(SWEEP_INTERVAL);
-        world.disk.queue.push_back(DiskTask::Sweep { keep: world.leaves.keys().copied().collect() });
+        world.disk.queue.extend(world.leaves.get(&fingerprint).map(|leaf| leaf.restore()));
     }
     join(world, now);
 }
@@ -188,11 +207,6 @@ fn adopt_orphans(world: &mut World) -> Vec<Fingerprint> {
         }
     }
     adopted
-}
-
-fn scan_trouble(problem: &discovery::Problem) -> Trouble {
-    let remedy = "it is looked at again by itself".to_owned();
-    Trouble { kind: problem.error.kind(), detail: problem.to_string(), remedy }
 }
 
 /// Leaves that are neither on disk nor in any HAProxy are gone, and what was kept beside them is not wanted.
@@ -239,7 +253,9 @@ fn join(world: &mut World, now: Moment) {
             let content = files.get(&path_map.to_own(name))?.as_ref().ok()?;
             Some(content.bundle.leaf.fingerprint())
         });
-        peer.find_native(|fingerprint| Some(&leaves.get(&fingerprint)?.ask.as_ref()?.key));
+        let id = |fingerprint| Some(&leaves.get(&fingerprint)?.ask.as_ref()?.key);
+        peer.find_native(id);
+        peer.find_unlisted(id);
     }
     let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
     for fingerprint in fingerprints {
@@ -288,6 +304,7 @@ impl Leaf {
         let better = self.serving(now.wall).is_none_or(|held| staple.supersedes(held));
         if better {
             self.staple = Some(staple.clone());
+            self.validator = None;
         }
         // Also where the answer brought nothing newer: an `unknown` in between is over.
         let revoked = self.staple.as_ref().is_some_and(Staple::is_revoked);

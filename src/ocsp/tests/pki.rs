@@ -7,6 +7,7 @@ use der::asn1::{BitString, GeneralizedTime, Null, ObjectIdentifier, OctetString}
 use der::{Decode, Encode};
 use jiff::{SignedDuration, Timestamp};
 use openssl::hash::MessageDigest;
+use openssl::ocsp::{OcspCertId, OcspRequest};
 use openssl::pkey::{Id, PKey, Private};
 use openssl::rsa::Rsa;
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
@@ -19,70 +20,69 @@ use x509_ocsp::{
 };
 
 use crate::certificate::Certificate;
-use crate::ocsp::request;
 
 /// The instant at which everything is judged.
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     "2026-11-23T12:00:00Z".parse().unwrap()
 }
 
 /// `seconds` from [`now`], which may be negative.
-pub(super) fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
 }
 
-pub(super) const DAY: i64 = 86_400;
+pub(crate) const DAY: i64 = 86_400;
 
-pub(super) fn oid(text: &str) -> ObjectIdentifier {
+pub(crate) fn oid(text: &str) -> ObjectIdentifier {
     ObjectIdentifier::new_unwrap(text)
 }
 
 /// A certificate and its key.
-pub(super) struct Entity {
-    pub(super) certificate: Certificate,
-    pub(super) params: CertificateParams,
-    pub(super) key: KeyPair,
+pub(crate) struct Entity {
+    pub(crate) certificate: Certificate,
+    pub(crate) params: CertificateParams,
+    pub(crate) key: KeyPair,
 }
 
 impl Entity {
     /// A self-signed CA with an EC key.
-    pub(super) fn root(name: &str) -> Self {
+    pub(crate) fn root(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         Self::self_signed(ca(name), key)
     }
 
     /// A self-signed CA with an RSA key.
-    pub(super) fn rsa_root(name: &str) -> Self {
+    pub(crate) fn rsa_root(name: &str) -> Self {
         Self::self_signed(ca(name), rsa_key())
     }
 
-    pub(super) fn self_signed(params: CertificateParams, key: KeyPair) -> Self {
+    pub(crate) fn self_signed(params: CertificateParams, key: KeyPair) -> Self {
         let certificate = Certificate::from_der(params.self_signed(&key).unwrap().der()).unwrap();
         Self { certificate, params, key }
     }
 
     /// A certificate with a new EC key, signed by this one.
-    pub(super) fn issue(&self, params: CertificateParams) -> Self {
+    pub(crate) fn issue(&self, params: CertificateParams) -> Self {
         self.certify(params, KeyPair::generate().unwrap())
     }
 
     /// A certificate for `key`, signed by this one.
-    pub(super) fn certify(&self, params: CertificateParams, key: KeyPair) -> Self {
+    pub(crate) fn certify(&self, params: CertificateParams, key: KeyPair) -> Self {
         let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
         let certificate = Certificate::from_der(params.signed_by(&key, &issuer).unwrap().der()).unwrap();
         Self { certificate, params, key }
     }
 
-    pub(super) fn pkey(&self) -> PKey<Private> {
+    pub(crate) fn pkey(&self) -> PKey<Private> {
         PKey::private_key_from_der(self.key.serialized_der()).unwrap()
     }
 
-    pub(super) fn responder_by_key(&self) -> ResponderId {
+    pub(crate) fn responder_by_key(&self) -> ResponderId {
         let bits = self.fields().subject_public_key_info.subject_public_key;
         ResponderId::ByKey(OctetString::new(openssl::sha::sha1(bits.raw_bytes()).to_vec()).unwrap())
     }
 
-    pub(super) fn responder_by_name(&self) -> ResponderId {
+    pub(crate) fn responder_by_name(&self) -> ResponderId {
         ResponderId::ByName(self.fields().subject)
     }
 
@@ -91,13 +91,13 @@ impl Entity {
     }
 }
 
-pub(super) fn rsa_key() -> KeyPair {
+pub(crate) fn rsa_key() -> KeyPair {
     let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
     KeyPair::try_from(key.private_key_to_pkcs8().unwrap().as_slice()).unwrap()
 }
 
 /// The parameters of an end entity, valid for a month around [`now`].
-pub(super) fn end_entity(name: &str) -> CertificateParams {
+pub(crate) fn end_entity(name: &str) -> CertificateParams {
     static SERIAL: AtomicU64 = AtomicU64::new(0x1234_5678_9abc);
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -108,7 +108,7 @@ pub(super) fn end_entity(name: &str) -> CertificateParams {
     params
 }
 
-pub(super) fn ca(name: &str) -> CertificateParams {
+pub(crate) fn ca(name: &str) -> CertificateParams {
     let mut params = end_entity(name);
     (params.not_before, params.not_after) = (date(at(-3000 * DAY)), date(at(3000 * DAY)));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -117,29 +117,38 @@ pub(super) fn ca(name: &str) -> CertificateParams {
 }
 
 /// The parameters of a delegated responder as it should be.
-pub(super) fn responder(name: &str) -> CertificateParams {
+pub(crate) fn responder(name: &str) -> CertificateParams {
     let mut params = end_entity(name);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::OcspSigning];
     params
 }
 
-pub(super) fn date(at: Timestamp) -> OffsetDateTime {
+pub(crate) fn date(at: Timestamp) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(at.as_second()).unwrap()
 }
 
+/// The CertID as OpenSSL, and so HAProxy, makes it: ours is held against it in every test.
+pub(crate) fn openssl_cert_id(hash: MessageDigest, leaf: &Certificate, issuer: &Certificate) -> x509_ocsp::CertId {
+    let id = OcspCertId::from_cert(hash, &leaf.x509().unwrap(), &issuer.x509().unwrap()).unwrap();
+    let mut request = OcspRequest::new().unwrap();
+    request.add_id(id).unwrap();
+    let request = x509_ocsp::OcspRequest::from_der(&request.to_der().unwrap()).unwrap();
+    request.tbs_request.request_list.into_iter().next().unwrap().req_cert
+}
+
 /// An OCSP response before it is signed.
-pub(super) struct Draft {
-    pub(super) data: ResponseData,
-    pub(super) certs: Vec<Certificate>,
-    pub(super) digest: MessageDigest,
+pub(crate) struct Draft {
+    pub(crate) data: ResponseData,
+    pub(crate) certs: Vec<Certificate>,
+    pub(crate) digest: MessageDigest,
     key: PKey<Private>,
 }
 
 impl Draft {
     /// `good` for an hour ago to a week ahead, signed by the issuer, by key, with no certificate embedded.
-    pub(super) fn good(leaf: &Certificate, issuer: &Entity) -> Self {
-        let cert_id = request::cert_id(MessageDigest::sha1(), leaf, &issuer.certificate).unwrap();
+    pub(crate) fn good(leaf: &Certificate, issuer: &Entity) -> Self {
+        let cert_id = openssl_cert_id(MessageDigest::sha1(), leaf, &issuer.certificate);
         let single = SingleResponse {
             cert_id,
             cert_status: CertStatus::Good(Null),
@@ -158,7 +167,7 @@ impl Draft {
     }
 
     /// As [`Self::good`], but signed by `signer`, by key, with its certificate embedded.
-    pub(super) fn delegated(leaf: &Certificate, issuer: &Entity, signer: &Entity) -> Self {
+    pub(crate) fn delegated(leaf: &Certificate, issuer: &Entity, signer: &Entity) -> Self {
         let mut draft = Self::good(leaf, issuer).signed_by(signer);
         draft.data.responder_id = signer.responder_by_key();
         draft.certs = vec![signer.certificate.clone()];
@@ -166,21 +175,21 @@ impl Draft {
     }
 
     /// Changes only the key.
-    pub(super) fn signed_by(mut self, signer: &Entity) -> Self {
+    pub(crate) fn signed_by(mut self, signer: &Entity) -> Self {
         self.key = signer.pkey();
         self
     }
 
-    pub(super) fn single(&mut self) -> &mut SingleResponse {
+    pub(crate) fn single(&mut self) -> &mut SingleResponse {
         &mut self.data.responses[0]
     }
 
-    pub(super) fn sign(&self) -> Vec<u8> {
+    pub(crate) fn sign(&self) -> Vec<u8> {
         wrap(&self.basic(&self.data.to_der().unwrap()))
     }
 
     /// A BasicOCSPResponse around `tbs`, which need not parse.
-    pub(super) fn basic(&self, tbs: &[u8]) -> Vec<u8> {
+    pub(crate) fn basic(&self, tbs: &[u8]) -> Vec<u8> {
         let mut signer = openssl::sign::Signer::new(self.digest, &self.key).unwrap();
         let signature = signer.sign_oneshot_to_vec(tbs).unwrap();
         let algorithm = match (self.key.id(), self.digest.type_()) {
@@ -199,7 +208,7 @@ impl Draft {
 }
 
 /// An OCSPResponse around what should be a BasicOCSPResponse.
-pub(super) fn wrap(basic: &[u8]) -> Vec<u8> {
+pub(crate) fn wrap(basic: &[u8]) -> Vec<u8> {
     let bytes = ResponseBytes {
         response_type: <BasicOcspResponse as der::oid::AssociatedOid>::OID,
         response: OctetString::new(basic).unwrap(),
@@ -208,19 +217,19 @@ pub(super) fn wrap(basic: &[u8]) -> Vec<u8> {
 }
 
 /// One element with any tag.
-pub(super) fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     let length = der::Length::try_from(value.len()).unwrap().to_der().unwrap();
     [&[tag], length.as_slice(), value].concat()
 }
 
-pub(super) fn generalized(at: Timestamp) -> OcspGeneralizedTime {
+pub(crate) fn generalized(at: Timestamp) -> OcspGeneralizedTime {
     let since = Duration::from_secs(u64::try_from(at.as_second()).unwrap());
     OcspGeneralizedTime(GeneralizedTime::from_unix_duration(since).unwrap())
 }
 
 /// An extension that nobody knows.
-pub(super) fn extension(critical: bool, value: &[u8]) -> Extension {
+pub(crate) fn extension(critical: bool, value: &[u8]) -> Extension {
     Extension { extn_id: oid(STRANGE), critical, extn_value: OctetString::new(value).unwrap() }
 }
 
-pub(super) const STRANGE: &str = "1.3.6.1.4.1.99999.1";
+pub(crate) const STRANGE: &str = "1.3.6.1.4.1.99999.1";
