@@ -120,6 +120,8 @@ mod tests {
         assert_eq!(names("\"a b.pem\"\n"), [("\"a".to_owned(), 1)]);
         assert_eq!(names("a\\ b.pem\n"), [("a\\".to_owned(), 1)]);
         assert_eq!(names(" # x\n"), [("#".to_owned(), 1)]);
+        // White space is C's, not Unicode's.
+        assert_eq!(names(" \u{a0}a.pem\n"), [("\u{a0}a.pem".to_owned(), 1)]);
     }
 
     #[test]

@@ -16,7 +16,11 @@ pub fn check(input: &[u8]) -> bool {
         last = entry.line_number;
         let line = lines[entry.line_number - 1].trim_start_matches(C_SPACES);
         assert!(line.starts_with(&entry.certificate), "{entry:?}");
-        assert!(!entry.certificate.is_empty() && !entry.certificate.contains(['[', ']']) && !entry.certificate.contains(C_SPACES));
+        assert!(
+            !entry.certificate.is_empty()
+                && !entry.certificate.contains(['[', ']'])
+                && !entry.certificate.contains(C_SPACES)
+        );
     }
     assert!(list.refusals.iter().all(|refusal| (1..=lines.len()).contains(&refusal.line_number)));
 
