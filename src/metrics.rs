@@ -2,15 +2,16 @@
 //!
 //! A certificate that goes away takes its series with it by construction, and `/metrics` cannot disagree with `/status`.
 
+mod series;
+
 use jiff::Timestamp;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
-    TextEncoder,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
+use self::series::FAMILIES;
 use crate::settings::Cardinality;
-use crate::status::{CertificateStatus, OcspStatus, Sight, State, Status};
-use crate::uri::host_of;
+use crate::status::{Sight, Status};
 
 const PREFIX: &str = "haproxy_stapler";
 /// From a responder next door to the total deadline.
@@ -111,7 +112,11 @@ impl Counters {
 }
 
 fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(format!("{PREFIX}_{name}"), help)
+    Opts::new(full_name(name), help)
+}
+
+fn full_name(name: &str) -> String {
+    format!("{PREFIX}_{name}")
 }
 
 #[cfg(target_os = "linux")]
@@ -139,15 +144,25 @@ pub fn render(
     gauges.overall(status)?;
     gauges.haproxy(status)?;
     gauges.probes(status)?;
-    if cardinality == Cardinality::PerCertificate {
-        gauges.certificates(status, now)?;
-    }
     let mut families = counters.registry.gather();
     families.extend(snapshot.gather());
     families.sort_by(|a, b| a.name().cmp(b.name()));
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&families, &mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let mut each = match cardinality {
+        Cardinality::PerCertificate => FAMILIES.as_slice(),
+        Cardinality::Aggregate => &[],
+    }
+    .iter()
+    .peekable();
+    let mut text = String::new();
+    for family in families {
+        // All of them by name.
+        while let Some(earlier) = each.next_if(|each| *full_name(each.name) < *family.name()) {
+            earlier.write(&mut text, status, now);
+        }
+        TextEncoder::new().encode_utf8(&[family], &mut text)?;
+    }
+    each.for_each(|rest| rest.write(&mut text, status, now));
+    Ok(text)
 }
 
 struct Gauges<'a> {
@@ -225,69 +240,6 @@ impl Gauges<'_> {
                 stapled.with_label_values(&labels).set(truth(sight == Sight::Good));
             }
             set(&next_update, labels, probe.next_update);
-        }
-        Ok(())
-    }
-
-    fn certificates(&self, status: &Status, now: Timestamp) -> Result<(), prometheus::Error> {
-        let one = ["certificate"];
-        let info = self.labelled(
-            "certificate_info",
-            "Who a certificate is.",
-            &["certificate", "subject", "issuer", "serial", "responder"],
-        )?;
-        let not_after =
-            self.labelled("certificate_not_after_timestamp_seconds", "End of the certificate's validity.", &one)?;
-        let must_staple =
-            self.labelled("certificate_must_staple", "Whether the certificate demands a staple (RFC 7633).", &one)?;
-        let state =
-            self.labelled("certificate_state", "The present state of a certificate.", &["certificate", "state"])?;
-        let ocsp_status =
-            self.labelled("ocsp_status", "What the CA's last valid answer says.", &["certificate", "status"])?;
-        let age = self.labelled("staple_age_seconds", "Now minus thisUpdate of the staple HAProxy serves.", &one)?;
-        let this_update =
-            self.labelled("staple_this_update_timestamp_seconds", "thisUpdate of the verified staple held.", &one)?;
-        let next_update =
-            self.labelled("staple_next_update_timestamp_seconds", "nextUpdate of the verified staple held.", &one)?;
-        let produced_at =
-            self.labelled("staple_produced_at_timestamp_seconds", "producedAt of the verified staple held.", &one)?;
-        let served = self.labelled(
-            "served_staple_next_update_timestamp_seconds",
-            "nextUpdate of the staple HAProxy says it holds, also when that has expired.",
-            &["certificate", "haproxy"],
-        )?;
-        let success =
-            self.labelled("staple_last_success_timestamp_seconds", "When a valid response last came.", &one)?;
-        let due = self.labelled("staple_refresh_due_timestamp_seconds", "When the CA will be asked next.", &one)?;
-        for certificate in &status.certificates {
-            let name = [&*certificate.certificate];
-            let [name_only] = name;
-            for each in State::ALL.into_iter().filter(|each| *each == certificate.state) {
-                state.with_label_values(&[name_only, each.label()]).set(1.0);
-            }
-            for each in OcspStatus::ALL {
-                let value = truth(each == certificate.ocsp_status);
-                ocsp_status.with_label_values(&[name_only, each.label()]).set(value);
-            }
-            let CertificateStatus { subject, issuer, serial_number, .. } = &**certificate;
-            let responder = certificate.responder().map(|url| host_of(url)).unwrap_or_default();
-            info.with_label_values(&[name_only, subject, issuer, serial_number, &responder]).set(1.0);
-            set(&not_after, name, certificate.not_after);
-            if certificate.not_after.is_some() {
-                must_staple.with_label_values(&name).set(truth(certificate.must_staple));
-            }
-            if let Some(staple_age) = certificate.staple_age(now) {
-                age.with_label_values(&name).set(staple_age.as_secs_f64());
-            }
-            let staple = certificate.staple.as_ref();
-            set(&this_update, name, staple.map(|staple| staple.this_update));
-            set(&next_update, name, staple.map(|staple| staple.next_update));
-            set(&produced_at, name, staple.map(|staple| staple.produced_at));
-            for each in certificate.held() {
-                served.with_label_values(&[name_only, &each.haproxy]).set(seconds(each.next_update));
-            }
-            set(&success, name, certificate.last_success_at);
-            set(&due, name, certificate.refresh_due_at);
         }
         Ok(())
     }
