@@ -97,6 +97,12 @@ impl Clock {
         Moment { wall, monotonic: Monotonic(elapsed) }
     }
 
+    /// Now by the clock that file systems stamp with; none if this is another one.
+    #[must_use]
+    pub fn stamps_now(&self) -> Option<Timestamp> {
+        matches!(self.wall, Wall::System).then(|| self.now().wall)
+    }
+
     /// Sleeps until the monotonic clock reads `until`.
     pub async fn sleep_until(&self, until: Monotonic) {
         tokio::time::sleep_until(self.origin + until.0).await;

@@ -8,19 +8,22 @@ mod file;
 mod reading;
 
 use std::collections::{BTreeMap, HashMap};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{fs, io};
+
+use jiff::Timestamp;
 
 use self::companions::Companions;
 pub use self::file::{Content, FileError, IssuerForHaproxy};
-use self::file::{LARGEST_CERTIFICATE_FILE, LARGEST_CRT_LIST, Stamp};
+use self::file::{LARGEST_CERTIFICATE_FILE, LARGEST_CRT_LIST};
 use self::reading::{Reading, Seen, read_ahead};
 use crate::crt_list::{CrtList, Refusal};
-use crate::listings::Listings;
+use crate::listings::{Directories, Listings};
 use crate::pem::Pool;
 use crate::settings::PathMap;
+use crate::stamp::Stamp;
 
 /// What HAProxy does not take for a certificate in a directory.
 const NOT_CERTIFICATES: [&str; 4] = ["key", "issuer", "ocsp", "sctl"];
@@ -115,18 +118,40 @@ pub struct Scanner {
     path_map: PathMap,
     seen: HashMap<PathBuf, Box<Seen>>,
     chains: Pool,
+    last: Option<Last>,
+}
+
+/// What the last look went by, if all of it can be held against the disk again.
+#[derive(Debug)]
+struct Last {
+    also: Vec<PathBuf>,
+    directories: Directories,
 }
 
 impl Scanner {
     /// Will look at `roots`: certificate files, directories and crt-lists.
     #[must_use]
     pub fn new(roots: Vec<PathBuf>, path_map: PathMap) -> Self {
-        Self { roots, path_map, seen: HashMap::new(), chains: Pool::default() }
+        Self { roots, path_map, seen: HashMap::new(), chains: Pool::default(), last: None }
+    }
+
+    /// What [`scan`](Self::scan) finds; none if that is what the look before found. That is told from the file system's
+    /// stamps, if `now` is by the clock that it stamps with.
+    pub fn look(&mut self, also: &[PathBuf], now: Option<Timestamp>) -> Option<Scan> {
+        let unchanged = self.last.as_ref().is_some_and(|last| {
+            let asked_alike = last.also == also && last.directories.are_unchanged(now);
+            asked_alike && self.seen.iter().all(|(path, seen)| seen.is_untouched(path))
+        });
+        (!unchanged).then(|| self.scan_at(also, now))
     }
 
     /// Looks at everything once. `also` are the places of certificates that HAProxy says it has loaded; those that
     /// cannot be found here are passed over.
     pub fn scan(&mut self, also: &[PathBuf]) -> Scan {
+        self.scan_at(also, None)
+    }
+
+    fn scan_at(&mut self, also: &[PathBuf], now: Option<Timestamp>) -> Scan {
         let before = std::mem::take(&mut self.seen);
         let mut pass = Pass {
             path_map: &self.path_map,
@@ -137,6 +162,7 @@ impl Scanner {
             ahead: HashMap::new(),
             files: BTreeMap::new(),
             problems: Vec::new(),
+            is_repeatable: true,
             also,
         };
         for root in &self.roots {
@@ -145,7 +171,7 @@ impl Scanner {
             }
         }
         for path in also {
-            for path in existing(path) {
+            for path in pass.existing(path) {
                 pass.named(path);
             }
         }
@@ -157,8 +183,10 @@ impl Scanner {
                 pass.named(path);
             }
         }
-        let Pass { seen, files, mut problems, .. } = pass;
+        let Pass { seen, files, mut problems, listings, is_repeatable, .. } = pass;
         self.seen = seen;
+        self.last = (is_repeatable && problems.is_empty())
+            .then(|| Last { also: also.to_vec(), directories: Directories::of(&listings, now) });
         self.chains.tidy();
         problems.sort();
         problems.dedup();
@@ -178,6 +206,8 @@ struct Pass<'a> {
     ahead: HashMap<PathBuf, Box<Seen>>,
     files: BTreeMap<PathBuf, Result<Arc<Content>, FileError>>,
     problems: Vec<Problem>,
+    /// Whether directories and files that look the same would lead to the same again.
+    is_repeatable: bool,
     also: &'a [PathBuf],
 }
 
@@ -186,7 +216,7 @@ impl Pass<'_> {
         let metadata = match fs::metadata(root).map_err(FileError::from) {
             Ok(metadata) => metadata,
             Err(FileError::NotFound) => {
-                let bundle = existing(root);
+                let bundle = self.existing(root);
                 if bundle.is_empty() {
                     return Err(ProblemError::Missing);
                 }
@@ -216,10 +246,8 @@ impl Pass<'_> {
     /// As HAProxy's `crt DIRECTORY`: regular files, links followed, no subdirectories, no dotfiles (which keeps out
     /// Kubernetes' `..data` and our own temporary files), none of the files that belong to a certificate.
     fn directory(&mut self, directory: &Path) -> Result<(), ProblemError> {
-        let names: io::Result<Vec<OsString>> =
-            fs::read_dir(directory).and_then(|entries| entries.map(|entry| entry.map(|e| e.file_name())).collect());
-        let names = names.map_err(|error| ProblemError::Unreadable(error.into()))?;
-        let named = names.iter().filter(|name| may_be_a_certificate(name));
+        let names = self.listings.names(directory).map_err(|error| ProblemError::Unreadable(error.into()))?;
+        let named = names.filter(|name| may_be_a_certificate(name));
         let paths: Vec<PathBuf> = named.map(|name| directory.join(name)).collect();
         let new = paths.iter().filter(|path| !self.before.contains_key(*path) && !self.seen.contains_key(*path));
         self.ahead = read_ahead(&new.collect::<Vec<_>>(), self.chains);
@@ -250,7 +278,7 @@ impl Pass<'_> {
                 // is among the names that HAProxy gave, if it told any.
                 let beside = path.parent().unwrap_or_else(|| Path::new("")).join(&own);
                 let resolved = with_parts(&own).any(|own| self.also.iter().any(|known| known.ends_with(&own)));
-                if !resolved || !existing(&beside).is_empty() {
+                if !resolved || !self.existing(&beside).is_empty() {
                     self.named_or_bundle(&[beside, own]);
                 }
             }
@@ -260,11 +288,23 @@ impl Pass<'_> {
 
     /// The first of `candidates` that exists; the first one's absence is noted if none does.
     fn named_or_bundle(&mut self, candidates: &[PathBuf]) {
-        let found = candidates.iter().map(|path| existing(path)).find(|paths| !paths.is_empty());
+        let found = candidates.iter().map(|path| self.existing(path)).find(|paths| !paths.is_empty());
         match found {
             Some(paths) => paths.into_iter().for_each(|path| self.named(path)),
             None => self.files.extend(candidates.first().map(|path| (path.clone(), Err(FileError::NotFound)))),
         }
+    }
+
+    /// `path`, or the bundle that it is the base name of, or nothing.
+    fn existing(&mut self, path: &Path) -> Vec<PathBuf> {
+        let is_there =
+            |path: &Path| !fs::metadata(path).is_err_and(|error| FileError::from(error) == FileError::NotFound);
+        if is_there(path) {
+            return vec![path.to_owned()];
+        }
+        // What is not there may come without a word from any directory that was read.
+        self.is_repeatable = false;
+        with_parts(path).filter(|path| is_there(path)).collect()
     }
 
     /// A file that somebody says is a certificate.
@@ -281,6 +321,13 @@ impl Pass<'_> {
     /// What the file says; from memory while neither it nor its `.issuer` changed. What the operating system refuses
     /// is an error and is not remembered, what the file holds is.
     fn read(&mut self, path: &Path, largest: u64) -> Result<Reading, FileError> {
+        let read = self.read_anew(path, largest);
+        // A directory among the files shows as little as any other file of no interest.
+        self.is_repeatable &= self.seen.contains_key(path) || matches!(read, Err(FileError::NotAFile));
+        read
+    }
+
+    fn read_anew(&mut self, path: &Path, largest: u64) -> Result<Reading, FileError> {
         let metadata = file::regular(path, largest)?;
         if let Some(seen) = self.seen.get(path) {
             return Ok(seen.reading.clone());
@@ -308,16 +355,6 @@ impl Pass<'_> {
 /// Text that was to be a certificate.
 fn no_certificate(text: &CrtList) -> FileError {
     if *text == CrtList::default() { FileError::Empty } else { FileError::NoCertificate }
-}
-
-/// `path`, or the bundle that it is the base name of, or nothing.
-fn existing(path: &Path) -> Vec<PathBuf> {
-    // An error other than absence is for the reader to meet and to report.
-    let is_there = |path: &Path| !fs::metadata(path).is_err_and(|error| FileError::from(error) == FileError::NotFound);
-    if is_there(path) {
-        return vec![path.to_owned()];
-    }
-    with_parts(path).filter(|path| is_there(path)).collect()
 }
 
 /// `path`, and what it would be the base name of.

@@ -21,6 +21,7 @@ pub mod responder;
 pub mod schedule;
 pub mod server;
 pub mod settings;
+pub mod stamp;
 pub mod status;
 pub mod status_page;
 pub mod store;

@@ -1,6 +1,6 @@
 //! Nothing to do: what that costs, and what it costs to look.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cold::{mebibytes, milliseconds};
 use crate::options::Options;
@@ -12,14 +12,18 @@ use crate::support::stapler::{Stapler, http_get};
 
 /// How often each path is asked for.
 const SCRAPES: usize = 11;
+/// Three scans at the default interval.
+const SETTLED: Duration = Duration::from_secs(30);
 
 /// With the defaults, and then without the series of each certificate.
 pub fn measure(site: &Site, options: &Options, report: &mut Report) {
-    site.ca.open(std::time::Duration::ZERO);
+    site.ca.open(Duration::ZERO);
     let scene = Scene::new(site, options, Mode::Single);
     let mut stapler = scene.stapler().start();
     scene.watch(Instant::now());
     settle(&mut stapler);
+    // Files that have just been written are looked at again, until their stamps are old enough to tell.
+    std::thread::sleep(SETTLED);
     let what = |what: &str| format!("{} certificates, steady state: {what}", site.leaves.len());
 
     let (before, start) = (usage(&mut stapler), Instant::now());

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::Peers;
 use super::fold::{DiskDone, Done, Installed, Restored};
 use super::journal::{Journalled, Journals};
+use super::looks::Looks;
 use super::means::{Means, Threads};
 use super::native::Holds;
 use super::plan::{Item, Job, Watched};
@@ -18,7 +19,6 @@ use super::world::{DiskTask, Kept};
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
 use crate::clock::{Clock, earlier};
-use crate::discovery::Scanner;
 use crate::fetch;
 use crate::haproxy::{
     self, Entries, Held, HeldResponse, Installation, IssuerKnowledge, Journal, Outcome, OverwritePolicy, Process,
@@ -44,7 +44,7 @@ pub(super) struct Hands<R, H, T> {
     store: Arc<Store>,
     journals: Journals<T>,
     /// Only one scan runs at a time; the lock is never waited for.
-    scanner: Arc<Mutex<Scanner>>,
+    looks: Arc<Mutex<Looks>>,
 }
 
 impl<R: Responder, H: RuntimeApi, T: Threads> Hands<R, H, T> {
@@ -57,7 +57,7 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Hands<R, H, T> {
             responder: Arc::new(peers.responder),
             haproxies: peers.haproxies.into_iter().map(Arc::new).collect(),
             store,
-            scanner: Arc::new(Mutex::new(Scanner::new(settings.certs.clone(), settings.path_map.clone()))),
+            looks: Arc::new(Mutex::new(Looks::new(settings))),
         }
     }
 
@@ -65,14 +65,11 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Hands<R, H, T> {
     pub(super) fn start(&self, job: Job, jobs: &mut JoinSet<Done>) {
         let clock = self.clock.clone();
         match job {
-            Job::Scan { also, kept } => {
-                let (scanner, store) = (self.scanner.clone(), self.store.clone());
+            Job::Scan { also } => {
+                let looks = self.looks.clone();
                 self.on_thread(jobs, move || {
-                    let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
-                    let scan = scanner.scan(&also);
-                    let mut listings = Listings::default();
-                    let lost = kept.into_iter().filter(|what| !is_there(&store, what, &mut listings)).collect();
-                    Done::Scan { scan, lost }
+                    let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
+                    Done::Scan(looks.look(&also, clock.stamps_now()))
                 });
             }
             Job::Disk { tasks } => {
@@ -285,6 +282,10 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
                 })
                 .collect();
             DiskDone::Kept { fingerprint, staple, written, state }
+        }
+        DiskTask::FindLost { kept } => {
+            let mut listings = Listings::default();
+            DiskDone::Lost(kept.into_iter().filter(|what| !is_there(store, what, &mut listings)).collect())
         }
         DiskTask::Sweep { keep } => DiskDone::Swept(store.sweep(&keep, earlier(now, STATE_LIFETIME)).err()),
         DiskTask::KeepIssuer { fingerprint, issuer } => {

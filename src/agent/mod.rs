@@ -11,6 +11,7 @@ mod fold;
 mod identity;
 mod journal;
 mod judge;
+mod looks;
 mod means;
 mod native;
 mod peer;
@@ -26,6 +27,7 @@ mod storms;
 mod tests;
 mod transitions;
 mod troubles;
+mod validity;
 mod world;
 
 use std::sync::Arc;
@@ -41,6 +43,7 @@ use self::fold::Done;
 pub use self::means::{BlockingThreads, Means, Threads};
 use self::probes::Probe;
 use self::transitions::Transitions;
+use self::validity::Validity;
 use self::world::World;
 use crate::clock::{Clock, Moment, Monotonic};
 use crate::haproxy::RuntimeApi;
@@ -113,7 +116,6 @@ pub async fn run<R: Responder, H: RuntimeApi, T: Threads>(
         jobs: JoinSet::new(),
         transitions: Transitions::default(),
         published: None,
-        dirty: true,
         clock: clock.clone(),
         reports,
     };
@@ -143,7 +145,6 @@ struct Agent<R, H, T> {
     jobs: JoinSet<Done>,
     transitions: Transitions,
     published: Option<Monotonic>,
-    dirty: bool,
     clock: Clock,
     reports: Reports,
 }
@@ -163,10 +164,10 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Agent<R, H, T> {
         let pause = PUBLISH_INTERVAL.saturating_add(PUBLISH_INTERVAL_PER_CERTIFICATE.saturating_mul(certificates));
         let due = self.published.map_or(now.monotonic, |at| at.after(pause));
         let next = plan::next_wake(&self.world, now.monotonic);
-        if self.dirty && due <= now.monotonic {
+        if self.world.is_news && due <= now.monotonic {
             self.publish(now);
             next
-        } else if self.dirty {
+        } else if self.world.is_news {
             next.min(due)
         } else {
             next
@@ -179,9 +180,7 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Agent<R, H, T> {
         let mut next = Some(first);
         while let Some(done) = next {
             let done = done?;
-            // Looks come all the time and rarely bring news.
-            self.dirty |= !matches!(done, Done::Look { outcome: Ok(_), .. }) || !self.world.all_peers_are_up();
-            if matches!(done, Done::Scan { .. }) {
+            if matches!(done, Done::Scan(_)) {
                 self.reports.pulse.scan(now.monotonic);
             }
             fold::fold(&mut self.world, done, &self.reports.counters, now);
@@ -199,15 +198,13 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Agent<R, H, T> {
         }
         self.reports.counters.passes.inc();
         self.reports.counters.pass_duration.observe(now.monotonic.since(started).as_secs_f64());
-        self.dirty = true;
         self.publish(now);
     }
 
     fn publish(&mut self, now: Moment) {
-        self.dirty = false;
         self.published = Some(now.monotonic);
         let before = self.reports.status.borrow().clone();
-        let status = Arc::new(self.world.status(&before, now));
+        let status = Arc::new(self.world.snapshot(&before, now));
         self.transitions.log(&status, now.monotonic);
         self.reports.status.send_replace(status);
     }
@@ -234,8 +231,14 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Agent<R, H, T> {
 }
 
 impl World {
-    fn all_peers_are_up(&self) -> bool {
-        self.peers.iter().all(|peer| peer.up == Some(true))
+    /// The snapshot that follows `before`, in which all may be new, or nothing but the end of a pass.
+    fn snapshot(&mut self, before: &Status, now: Moment) -> Status {
+        if std::mem::take(&mut self.is_news) {
+            self.snapshot_validity = Some(Validity::of(self, now));
+            self.status(before, now)
+        } else {
+            Status { last_pass_at: self.last_pass_at, ..before.clone() }
+        }
     }
 
     /// Whether there is no reason to go on.

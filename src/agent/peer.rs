@@ -305,9 +305,14 @@ impl Served {
 
     /// Whether it is served still.
     pub(super) fn is_served(&self, now: Timestamp) -> bool {
+        self.end().is_some_and(|end| now < end)
+    }
+
+    /// When it stops being served.
+    pub(super) fn end(&self) -> Option<Timestamp> {
         match self {
-            Self::Ours(staple) => staple.is_serving(now),
-            Self::Newer { next_update, .. } => next_update.is_some_and(|next_update| next_update > now),
+            Self::Ours(staple) => Some(staple.effective_end()),
+            Self::Newer { next_update, .. } => *next_update,
         }
     }
 

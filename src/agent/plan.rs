@@ -24,8 +24,8 @@ const DISK_TASKS_AT_ONCE: usize = 128;
 /// One piece of IO to execute.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Look at the certificate files, and whether what was kept is still there.
-    Scan { also: Vec<PathBuf>, kept: Vec<Kept> },
+    /// Look at the certificate files, and whether anything came or went beside what is kept.
+    Scan { also: Vec<PathBuf> },
     /// Work through disk tasks, in order.
     Disk { tasks: Vec<DiskTask> },
     /// Ask the CA about a leaf.
@@ -100,6 +100,7 @@ pub(super) fn next_wake(world: &World, now: Monotonic) -> Monotonic {
 
 fn remake_agenda(world: &mut World, now: Moment) {
     world.agenda_made = now.monotonic;
+    world.is_news |= world.snapshot_validity.is_none_or(|validity| validity.is_over(now));
     let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
     let disk_is_well = world.disk.troubles.is_empty();
     for fingerprint in fingerprints {
@@ -132,8 +133,7 @@ fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
         .collect();
     also.sort_unstable();
     also.dedup();
-    let kept = world.leaves.iter().flat_map(|(fingerprint, leaf)| leaf.kept(*fingerprint)).collect();
-    jobs.push(Job::Scan { also, kept });
+    jobs.push(Job::Scan { also });
 }
 
 fn is_on_disk(leaf: Option<&Leaf>) -> bool {

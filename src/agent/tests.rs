@@ -5,7 +5,7 @@ mod probes;
 mod samples;
 mod ways;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, 
 use super::Cadence;
 use super::fold::{DiskDone, Done, Restored, fold};
 use super::journal::Surveyed;
+use super::looks::Look;
 use super::world::World;
 use crate::certificate::{Certificate, Fingerprint};
 use crate::clock::{Moment, Monotonic};
@@ -87,7 +88,7 @@ impl Scene {
         // A look at a socket comes first: a file that is not there may be found elsewhere until then.
         scene.fold(Done::Look { peer: 0, outcome: Err(SocketError::Empty { address: samples::address() }.into()) });
         let files = vec![CertificateFile { path: NAME.into(), content }];
-        scene.fold(Done::Scan { scan: Scan { files, problems: Vec::new() }, lost: BTreeSet::new() });
+        scene.fold(Done::Scan(Look::Found(Scan { files, problems: Vec::new() })));
         let fingerprint = scene.fingerprint();
         let restored = Restored {
             fingerprint,

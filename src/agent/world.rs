@@ -15,6 +15,7 @@ use super::peer::Peer;
 use super::places::{Home, IssuerAtStart};
 use super::probes::Probe;
 use super::troubles;
+use super::validity::Validity;
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::discovery::{CertificateFile, Content, FileError};
@@ -58,6 +59,10 @@ pub(super) struct World {
     pub(super) introduced_by: Monotonic,
     pub(super) last_pass_at: Option<Timestamp>,
     pub(super) pass_started: Option<Monotonic>,
+    /// Whether anything but the end of a pass may have changed since the last snapshot.
+    pub(super) is_news: bool,
+    /// How long the last snapshot holds without news.
+    pub(super) snapshot_validity: Option<Validity>,
 }
 
 /// Every leaf, whatever files and HAProxies it is in. Each has its own place in memory: the nodes of the tree are never full.
@@ -108,6 +113,8 @@ pub(super) enum DiskTask {
     Keep { fingerprint: Fingerprint, staple: Staple, beside: BTreeMap<PathBuf, PathBuf> },
     /// Keep a downloaded issuer in the state directory.
     KeepIssuer { fingerprint: Fingerprint, issuer: Issuer },
+    /// See what of this is gone: somebody's deployment may have tidied it away.
+    FindLost { kept: Vec<Kept> },
     /// Remove from the state directory what belonged to certificates that are long gone.
     Sweep { keep: BTreeSet<Fingerprint> },
     /// See whether journals, which could not be written, can be written now.
@@ -207,6 +214,8 @@ impl World {
             introduced_by: now.monotonic.after(INTRODUCTION),
             last_pass_at: None,
             pass_started: None,
+            is_news: true,
+            snapshot_validity: None,
         }
     }
 
@@ -368,11 +377,8 @@ impl Leaf {
         }
     }
 
-    /// Somebody's deployment tidied it away: it is written again.
+    /// What is gone is not kept any more: it is written again.
     pub(super) fn lose(&mut self, fingerprint: Fingerprint, lost: &BTreeSet<Kept>) {
-        if lost.is_empty() {
-            return;
-        }
         if lost.contains(&Kept::Staple(fingerprint)) {
             self.kept = None;
         }

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::certificate::{Certificate, Issuer};
 use crate::pem::{self, Bundle, PemError};
+use crate::stamp::Stamp;
 
 /// A certificate, its chain and its key are some kilobytes. What is larger was not meant.
 pub(super) const LARGEST_CERTIFICATE_FILE: u64 = 1024 * 1024;
@@ -157,28 +158,6 @@ impl From<PemError> for FileError {
             PemError::NoCertificate { .. } => Self::NoCertificate,
             PemError::Truncated { .. } | PemError::Encoding { .. } => Self::MalformedPem(error),
             PemError::Certificate { .. } => Self::MalformedCertificate(error),
-        }
-    }
-}
-
-/// What says whether a file is still the one that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    pub(super) fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 }

@@ -1,17 +1,18 @@
 //! What one file says, and what has to stay as it is for that to hold.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
 use super::companions::{self, Companions};
-use super::file::{self, Content, FileError, LARGEST_CERTIFICATE_FILE, Stamp};
+use super::file::{self, Content, FileError, LARGEST_CERTIFICATE_FILE};
 use crate::crt_list::CrtList;
 use crate::listings::Listings;
 use crate::pem::{Bundle, PemError, Pool};
+use crate::stamp::Stamp;
 
 /// So many files are read without help.
 const ALONE: usize = 64;
@@ -92,6 +93,12 @@ impl Seen {
         }
     }
 
+    /// The same, of one whose directory is as it was: nothing came or went beside it.
+    pub(super) fn is_untouched(&self, path: &Path) -> bool {
+        let issuer = || Stamp::at(&self.companions.path(path, "issuer"));
+        Stamp::at(path) == Some(self.stamp) && (self.issuer_stamp.is_none() || self.issuer_stamp == issuer())
+    }
+
     /// The same content as before is the same allocation: the file was touched, or copied over itself.
     pub(super) fn reuse(&mut self, before: Option<Reading>) {
         if let (Reading::Certificate(content), Some(Reading::Certificate(old))) = (&mut self.reading, before)
@@ -126,8 +133,7 @@ pub(super) fn read_ahead(paths: &[&PathBuf], chains: &Pool) -> HashMap<PathBuf, 
 }
 
 fn stamp_of(path: &Path, listings: &mut Listings) -> Option<Stamp> {
-    let metadata = if listings.has(path) { fs::metadata(path).ok() } else { None };
-    metadata.map(|metadata| Stamp::of(&metadata))
+    if listings.has(path) { Stamp::at(path) } else { None }
 }
 
 /// Whether text may be a key that lost its armour. Taken for a crt-list, each of its lines would be told as the name of

@@ -1,5 +1,7 @@
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::symlink;
+use std::time::Duration;
 
 use openssl::x509::X509;
 use tempfile::TempDir;
@@ -166,7 +168,7 @@ fn a_file_is_read_again_only_when_it_or_its_issuer_changed() {
     assert_eq!(only(&with_issuer).bundle, only(&first).bundle);
 
     // Touched: the file was read, but says the same.
-    let later = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000);
+    let later = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
     File::options().write(true).open(&path).unwrap().set_modified(later).unwrap();
     assert!(Arc::ptr_eq(only(&with_issuer), only(&scanner.scan(&[]))));
 
@@ -325,4 +327,89 @@ fn the_companions_of_a_certificate_are_where_haproxy_looks_for_them() {
     place.write("c.crt.issuer", &ca.certificate);
     let found = scanner.scan(&[]);
     assert_eq!((&*only(&found).ocsp_path, only(&found).issuer_file.len()), (&*place.path("c.crt.ocsp"), 1));
+}
+
+/// When everything that was written just now is long settled.
+fn later() -> Option<Timestamp> {
+    crate::clock::Clock::system().stamps_now().map(|now| crate::clock::later(now, Duration::from_secs(60)))
+}
+
+/// What is written next has another time than what was.
+fn tick() {
+    std::thread::sleep(Duration::from_millis(20));
+}
+
+#[test]
+fn what_is_as_it_was_is_not_told_again() {
+    let place = Place::new();
+    let minted = Minted::new("a.example");
+    let a = place.write("certs/a.pem", minted.combined());
+    place.write("certs/README", "no certificate");
+    place.write("certs/sub/b.pem", minted.combined());
+    let mut scanner = scanner(place.path("certs"));
+    let now = later();
+    assert_eq!(scanner.look(&[], now).unwrap().files.len(), 1);
+    assert_eq!(scanner.look(&[], now), None);
+    assert!(scanner.look(&[], None).is_some(), "by another clock nothing can be told");
+    assert!(scanner.look(&[], now).is_some(), "nor from what was seen then");
+    assert_eq!(scanner.look(&[], now), None);
+
+    assert!(scanner.look(std::slice::from_ref(&a), now).is_some(), "something else is asked");
+    assert_eq!(scanner.look(std::slice::from_ref(&a), now), None);
+    assert!(scanner.look(&[a.clone(), place.path("elsewhere.pem")], now).is_some());
+    place.write("elsewhere.pem", minted.combined());
+    let found = scanner.look(&[a, place.path("elsewhere.pem")], now).unwrap();
+    assert_eq!(found.files.len(), 2, "no directory tells that it came");
+}
+
+#[test]
+fn every_change_is_told() {
+    let place = Place::new();
+    let (a, b) = (Minted::new("a.example"), Minted::new("b.example"));
+    let path = place.write("certs/a.pem", a.combined());
+    let mut scanner = scanner(place.path("certs"));
+    let changes: [(&str, &dyn Fn()); 7] = [
+        ("a file is written over", &|| drop(place.write("certs/a.pem", b.combined()))),
+        ("a file comes", &|| drop(place.write("certs/b.pem", b.combined()))),
+        ("a file goes", &|| fs::remove_file(place.path("certs/b.pem")).unwrap()),
+        ("an issuer comes", &|| drop(place.write("certs/a.pem.issuer", &a.certificate))),
+        ("an issuer is written over", &|| drop(place.write("certs/a.pem.issuer", &b.certificate))),
+        ("a staple comes", &|| drop(place.write("certs/a.pem.ocsp", ""))),
+        ("a directory is swapped", &|| {
+            place.write("other/c.pem", a.combined());
+            fs::rename(place.path("certs"), place.path("old")).unwrap();
+            fs::rename(place.path("other"), place.path("certs")).unwrap();
+        }),
+    ];
+    for (what, change) in changes {
+        scanner.look(&[], later());
+        assert_eq!(scanner.look(&[], later()), None, "before {what}");
+        tick();
+        change();
+        assert!(scanner.look(&[], later()).is_some(), "{what}");
+    }
+    scanner.look(&[], later());
+    let much_later = later().map(|now| crate::clock::later(now, Duration::from_secs(600)));
+    assert!(scanner.look(&[], much_later).is_some(), "not every file system tells");
+    assert!(!path.exists());
+}
+
+#[test]
+fn what_cannot_be_held_against_the_disk_is_looked_at_each_time() {
+    let place = Place::new();
+    let minted = Minted::new("a.example");
+    place.write("certs/a.pem", minted.combined());
+    symlink("nowhere.pem", place.path("certs/b.pem")).unwrap();
+    let mut broken = scanner(place.path("certs"));
+    let list = place
+        .write("list.txt", format!("{}\n{}\n", place.path("certs/a.pem").display(), place.path("c.pem").display()));
+    let mut lacking = scanner(list);
+    let mut missing = scanner(place.path("missing"));
+    for scanner in [&mut broken, &mut lacking, &mut missing] {
+        assert!(scanner.look(&[], later()).is_some());
+        assert!(scanner.look(&[], later()).is_some());
+    }
+    place.write("c.pem", minted.combined());
+    assert_eq!(kinds(&lacking.look(&[], later()).unwrap()).iter().filter(|(_, kind)| *kind == "ok").count(), 2);
+    assert_eq!(lacking.look(&[], later()), None, "a list whose certificates are all there");
 }

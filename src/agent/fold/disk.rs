@@ -1,6 +1,6 @@
 //! What the disk gave back or took.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::after_change;
@@ -32,6 +32,8 @@ pub(in crate::agent) enum DiskDone {
         staple: Staple,
         error: Option<StoreError>,
     },
+    /// What of what was kept is gone.
+    Lost(BTreeSet<Kept>),
     Swept(Option<StoreError>),
     Tried(Result<(), StoreError>),
 }
@@ -48,12 +50,19 @@ pub(in crate::agent) struct Restored {
     pub(in crate::agent) trouble: Option<StoreError>,
 }
 
-/// Folds one disk task.
-pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: Moment) {
+/// Folds one disk task. Says whether anything is not as it was.
+pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: Moment) -> bool {
     match done {
+        DiskDone::Lost(lost) if lost.is_empty() => return false,
+        DiskDone::Lost(lost) => {
+            for (fingerprint, leaf) in &mut world.leaves {
+                leaf.lose(*fingerprint, &lost);
+                world.changed.insert(*fingerprint);
+            }
+        }
         DiskDone::Restored(restored) => restore(world, *restored, now),
         DiskDone::Kept { fingerprint, staple, written, state } => {
-            let Some(leaf) = world.leaves.get_mut(&fingerprint) else { return };
+            let Some(leaf) = world.leaves.get_mut(&fingerprint) else { return false };
             if state.is_ok() {
                 leaf.kept = Some(staple.clone());
             }
@@ -83,6 +92,7 @@ pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: 
         DiskDone::Swept(error) => world.disk.note(Kept::Directory, error.map_or(Ok(0), Err), counters),
         DiskDone::Tried(result) => journal(world, Some(result)),
     }
+    true
 }
 
 /// Takes note of what came of writing down transactions; none if there was no need to.

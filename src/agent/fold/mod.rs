@@ -12,6 +12,7 @@ use std::time::Duration;
 pub(super) use self::disk::{DiskDone, Restored};
 pub(super) use self::peers::Installed;
 use super::journal::Surveyed;
+use super::looks::Look;
 use super::native::Holds;
 use super::places::Home;
 use super::probes;
@@ -19,7 +20,7 @@ use super::troubles;
 use super::world::{DiskTask, HandsOff, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::Moment;
-use crate::discovery::{self, CertificateFile, FileError};
+use crate::discovery::{CertificateFile, FileError};
 use crate::fetch::{IssuerReport, Report};
 use crate::haproxy::{Entries, HaproxyError, Process};
 use crate::metrics::Counters;
@@ -34,10 +35,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
 /// What a job came to.
 #[derive(Debug)]
 pub(super) enum Done {
-    Scan {
-        scan: discovery::Scan,
-        lost: BTreeSet<Kept>,
-    },
+    Scan(Look),
     Disk(Vec<DiskDone>),
     Fetch {
         fingerprint: Fingerprint,
@@ -75,36 +73,52 @@ pub(super) enum Done {
     },
 }
 
-/// Folds one result.
+/// Folds one result. Looks, scans and surveys come all the time and rarely bring news.
 pub(super) fn fold(world: &mut World, done: Done, counters: &Counters, now: Moment) {
-    match done {
-        Done::Scan { scan, lost } => scanned(world, scan, &lost, now),
+    world.is_news |= match done {
+        Done::Scan(look) => scanned(world, look, now),
         Done::Disk(results) => {
             world.disk.running = false;
+            let mut is_news = false;
             for result in results {
-                disk::disk(world, result, counters, now);
+                is_news |= disk::disk(world, result, counters, now);
             }
+            is_news
         }
         Done::Fetch { fingerprint, host, report } => {
             release(world, &host);
             answers::fetched(world, fingerprint, report, counters, now);
+            true
         }
         Done::DownloadIssuer { fingerprint, host, report } => {
             release(world, &host);
             answers::issuer_downloaded(world, fingerprint, report, now);
+            true
         }
-        Done::Look { peer, outcome } => peers::looked(world, peer, outcome, counters, now),
+        Done::Look { peer, outcome } => {
+            let is_as_before = outcome.is_ok() && world.peers.iter().all(|peer| peer.up == Some(true));
+            peers::looked(world, peer, outcome, counters, now);
+            !is_as_before
+        }
         Done::Survey { peer, surveyed } => {
+            let is_trouble = surveyed.trouble.is_some();
             disk::journal(world, surveyed.trouble.map(Err));
-            survey::surveyed(world, peer, surveyed.outcome, surveyed.aborted, now);
+            survey::surveyed(world, peer, surveyed.outcome, surveyed.aborted, now) || is_trouble
         }
         Done::Install { peer, entries, outcomes, journal } => {
             disk::journal(world, journal);
             peers::installed(world, peer, entries, outcomes, counters, now);
+            true
         }
-        Done::Probe { index, report } => probes::probed(world, index, &report, now.monotonic),
-        Done::Watch { peer, read } => peers::watched(world, peer, read, now),
-    }
+        Done::Probe { index, report } => {
+            probes::probed(world, index, &report, now.monotonic);
+            true
+        }
+        Done::Watch { peer, read } => {
+            peers::watched(world, peer, read, now);
+            true
+        }
+    };
 }
 
 fn release(world: &mut World, host: &str) {
@@ -116,18 +130,32 @@ fn release(world: &mut World, host: &str) {
     }
 }
 
-fn scanned(world: &mut World, result: discovery::Scan, lost: &BTreeSet<Kept>, now: Moment) {
+/// Whether anything is not as it was.
+fn scanned(world: &mut World, look: Look, now: Moment) -> bool {
     world.scan.running = false;
     world.scan.done_once = true;
     let pause = if std::mem::take(&mut world.scan.again) { Duration::ZERO } else { world.settings.scan_interval };
     world.scan.next = now.monotonic.after(pause);
-    let troubles: Vec<Trouble> = result.problems.iter().map(troubles::place).collect();
-    let is_news = !lost.is_empty() || troubles != world.scan_troubles || !world.has_files(&result.files);
-    if std::mem::take(&mut world.scan.outdated) || is_news {
+    let is_untouched = matches!(look, Look::Same);
+    let scan = if let Look::Found(scan) = look { Some(scan) } else { None };
+    let found = scan.map(|scan| (scan.problems.iter().map(troubles::place).collect::<Vec<Trouble>>(), scan.files));
+    let found = found.filter(|(troubles, files)| *troubles != world.scan_troubles || !world.has_files(files));
+    let is_news = found.is_some() || world.scan.outdated;
+    world.scan.outdated = false;
+    if let Some((troubles, files)) = found {
         world.scan_troubles = troubles;
-        take_files(world, result.files, lost, now);
+        take_files(world, files);
+    }
+    if is_news {
+        match_files(world, now);
     }
     // A scan sees that a file is gone, not what is in it.
+    if !is_untouched {
+        let kept: Vec<Kept> = world.leaves.iter().flat_map(|(fingerprint, leaf)| leaf.kept(*fingerprint)).collect();
+        if !kept.is_empty() {
+            world.disk.queue.push_back(DiskTask::FindLost { kept });
+        }
+    }
     if world.inspect_again <= now.monotonic {
         world.inspect_again = now.monotonic.after(world.settings.refresh_interval);
         let restored = world.leaves.values().filter(|leaf| leaf.restored);
@@ -137,14 +165,11 @@ fn scanned(world: &mut World, result: discovery::Scan, lost: &BTreeSet<Kept>, no
         world.sweep_again = now.monotonic.after(SWEEP_INTERVAL);
         world.disk.queue.push_back(DiskTask::Sweep { keep: world.leaves.keys().copied().collect() });
     }
+    is_news
 }
 
-/// What is on disk is not what it was, or is in another HAProxy than it was.
-fn take_files(world: &mut World, files: Vec<CertificateFile>, lost: &BTreeSet<Kept>, now: Moment) {
-    for (fingerprint, leaf) in &mut world.leaves {
-        leaf.files.clear();
-        leaf.lose(*fingerprint, lost);
-    }
+/// What is on disk is not what it was.
+fn take_files(world: &mut World, files: Vec<CertificateFile>) {
     // A crt-list's relative name may lead elsewhere; HAProxy is about to tell.
     let early = world.awaits_haproxy();
     world.files = files
@@ -152,6 +177,11 @@ fn take_files(world: &mut World, files: Vec<CertificateFile>, lost: &BTreeSet<Ke
         .filter(|file| !early || file.content != Err(FileError::NotFound))
         .map(|file| (file.path, file.content))
         .collect();
+}
+
+/// What is on disk is not what it was, or is in another HAProxy than it was: files and leaves are brought together anew.
+fn match_files(world: &mut World, now: Moment) {
+    world.leaves.values_mut().for_each(|leaf| leaf.files.clear());
     let mut fresh: BTreeSet<Fingerprint> = BTreeSet::new();
     let mut found: BTreeSet<Fingerprint> = BTreeSet::new();
     for (path, content) in &world.files {

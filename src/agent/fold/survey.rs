@@ -11,14 +11,15 @@ use crate::certificate::Fingerprint;
 use crate::clock::{Moment, Monotonic};
 use crate::haproxy::{HaproxyError, LoadedCertificate, LoadedStatus, NativeUpdate, News, Stapling, Survey};
 
+/// Whether anything is not as it was.
 pub(super) fn surveyed(
     world: &mut World,
     index: usize,
     outcome: Result<Survey, HaproxyError>,
     aborted: Option<String>,
     now: Moment,
-) {
-    let Some(peer) = world.peers.get_mut(index) else { return };
+) -> bool {
+    let Some(peer) = world.peers.get_mut(index) else { return false };
     peer.running = false;
     if let Some(certificate) = aborted {
         tracing::warn!(
@@ -70,6 +71,7 @@ pub(super) fn surveyed(
     if is_news {
         join(world, now);
     }
+    is_news
 }
 
 /// What a survey changed in what is known to be loaded.
