@@ -297,6 +297,7 @@ impl Pass<'_> {
 
     /// `path`, or the bundle that it is the base name of, or nothing.
     fn existing(&mut self, path: &Path) -> Vec<PathBuf> {
+        // An error other than absence is for the reader to meet and to report.
         let is_there =
             |path: &Path| !fs::metadata(path).is_err_and(|error| FileError::from(error) == FileError::NotFound);
         if is_there(path) {

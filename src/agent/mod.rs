@@ -233,7 +233,8 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Agent<R, H, T> {
 impl World {
     /// The snapshot that follows `before`, in which all may be new, or nothing but the end of a pass.
     fn snapshot(&mut self, before: &Status, now: Moment) -> Status {
-        if std::mem::take(&mut self.is_news) {
+        let is_over = self.snapshot_validity.is_none_or(|validity| validity.is_over(now));
+        if std::mem::take(&mut self.is_news) || is_over {
             self.snapshot_validity = Some(Validity::of(self, now));
             self.status(before, now)
         } else {
