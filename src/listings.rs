@@ -64,7 +64,7 @@ fn own(directory: &Path) -> &Path {
 }
 
 /// Directories as they were when they were read: while they look like that, the same names are in them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Directories {
     stamps: Vec<(PathBuf, Stamp)>,
     /// When they were read; none if that leaves doubts.
@@ -81,14 +81,6 @@ impl Directories {
         let read = now.filter(|now| listings.0.values().all(|listing| is_certain(listing, *now)));
         let stamps = listings.0.iter().filter_map(|(path, listing)| Some((own(path).to_owned(), listing.stamp?)));
         Self { stamps: stamps.collect(), read }
-    }
-
-    /// Takes note of one that is about to be read.
-    #[must_use]
-    pub fn before_reading(directory: &Path, now: Option<Timestamp>) -> Self {
-        let stamp = Stamp::at(directory);
-        let stamps = stamp.map(|stamp| (directory.to_owned(), stamp)).into_iter().collect();
-        Self { stamps, read: now.filter(|now| stamp.is_some_and(|stamp| stamp.is_settled(*now))) }
     }
 
     /// Whether all of them certainly hold the names that they held.

@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use super::Peers;
 use super::fold::{DiskDone, Done, Installed, Restored};
 use super::journal::{Journalled, Journals};
-use super::looks::Looks;
 use super::means::{Means, Threads};
 use super::native::Holds;
 use super::plan::{Item, Job, Watched};
@@ -19,12 +18,13 @@ use super::world::{DiskTask, Kept};
 use crate::ca_issuers;
 use crate::certificate::{Certificate, Issuer, IssuerSource};
 use crate::clock::{Clock, earlier};
+use crate::discovery::Scanner;
 use crate::fetch;
 use crate::haproxy::{
     self, Entries, Held, HeldResponse, Installation, IssuerKnowledge, Journal, Outcome, OverwritePolicy, Process,
     RuntimeApi, StapleView,
 };
-use crate::listings::Listings;
+use crate::listings::{Directories, Listings};
 use crate::ocsp::{self, CertId, Staple};
 use crate::probe::{self, Trust};
 use crate::responder::Responder;
@@ -44,7 +44,7 @@ pub(super) struct Hands<R, H, T> {
     store: Arc<Store>,
     journals: Journals<T>,
     /// Only one scan runs at a time; the lock is never waited for.
-    looks: Arc<Mutex<Looks>>,
+    scanner: Arc<Mutex<Scanner>>,
 }
 
 impl<R: Responder, H: RuntimeApi, T: Threads> Hands<R, H, T> {
@@ -57,7 +57,7 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Hands<R, H, T> {
             responder: Arc::new(peers.responder),
             haproxies: peers.haproxies.into_iter().map(Arc::new).collect(),
             store,
-            looks: Arc::new(Mutex::new(Looks::new(settings))),
+            scanner: Arc::new(Mutex::new(Scanner::new(settings.certs.clone(), settings.path_map.clone()))),
         }
     }
 
@@ -65,18 +65,19 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Hands<R, H, T> {
     pub(super) fn start(&self, job: Job, jobs: &mut JoinSet<Done>) {
         let clock = self.clock.clone();
         match job {
-            Job::Scan { also } => {
-                let looks = self.looks.clone();
+            Job::Scan { also, kept_in } => {
+                let scanner = self.scanner.clone();
                 self.on_thread(jobs, move || {
-                    let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
-                    Done::Scan(looks.look(&also, clock.stamps_now()))
+                    let now = clock.stamps_now();
+                    let mut scanner = scanner.lock().unwrap_or_else(PoisonError::into_inner);
+                    Done::Scan { scan: scanner.look(&also, now), in_place: kept_in.are_unchanged(now) }
                 });
             }
             Job::Disk { tasks } => {
                 let store = self.store.clone();
                 self.on_thread(jobs, move || {
-                    let now = clock.now().wall;
-                    Done::Disk(tasks.into_iter().map(|task| disk(&store, task, now)).collect())
+                    let (now, stamps_now) = (clock.now().wall, clock.stamps_now());
+                    Done::Disk(tasks.into_iter().map(|task| disk(&store, task, now, stamps_now)).collect())
                 });
             }
             Job::Fetch { fingerprint, host, errand } => {
@@ -266,7 +267,7 @@ fn is_there(store: &Store, kept: &Kept, listings: &mut Listings) -> bool {
     }
 }
 
-fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
+fn disk(store: &Store, task: DiskTask, now: Timestamp, stamps_now: Option<Timestamp>) -> DiskDone {
     match task {
         DiskTask::Restore { leaf, issuer, beside, known } => {
             DiskDone::Restored(Box::new(restore(store, &leaf, issuer, beside, known.as_ref(), now)))
@@ -285,7 +286,8 @@ fn disk(store: &Store, task: DiskTask, now: Timestamp) -> DiskDone {
         }
         DiskTask::FindLost { kept } => {
             let mut listings = Listings::default();
-            DiskDone::Lost(kept.into_iter().filter(|what| !is_there(store, what, &mut listings)).collect())
+            let lost = kept.into_iter().filter(|what| !is_there(store, what, &mut listings)).collect();
+            DiskDone::Lost { lost, kept_in: Directories::of(&listings, stamps_now) }
         }
         DiskTask::Sweep { keep } => DiskDone::Swept(store.sweep(&keep, earlier(now, STATE_LIFETIME)).err()),
         DiskTask::KeepIssuer { fingerprint, issuer } => {

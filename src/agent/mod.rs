@@ -11,7 +11,6 @@ mod fold;
 mod identity;
 mod journal;
 mod judge;
-mod looks;
 mod means;
 mod native;
 mod peer;
@@ -180,7 +179,7 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Agent<R, H, T> {
         let mut next = Some(first);
         while let Some(done) = next {
             let done = done?;
-            if matches!(done, Done::Scan(_)) {
+            if matches!(done, Done::Scan { .. }) {
                 self.reports.pulse.scan(now.monotonic);
             }
             fold::fold(&mut self.world, done, &self.reports.counters, now);
@@ -233,8 +232,7 @@ impl<R: Responder, H: RuntimeApi, T: Threads> Agent<R, H, T> {
 impl World {
     /// The snapshot that follows `before`, in which all may be new, or nothing but the end of a pass.
     fn snapshot(&mut self, before: &Status, now: Moment) -> Status {
-        let is_over = self.snapshot_validity.is_none_or(|validity| validity.is_over(now));
-        if std::mem::take(&mut self.is_news) || is_over {
+        if std::mem::take(&mut self.is_news) || self.is_snapshot_over(now) {
             self.snapshot_validity = Some(Validity::of(self, now));
             self.status(before, now)
         } else {

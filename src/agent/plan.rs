@@ -12,6 +12,7 @@ use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::{Moment, Monotonic};
 use crate::fetch;
 use crate::haproxy::{self, CertIdKey, Entries, EntryName, Known, LoadedCertificate, Process, Stapling};
+use crate::listings::Directories;
 use crate::ocsp::Staple;
 use crate::probe::Target;
 use crate::settings::{OcspFiles, OnRevoked};
@@ -24,8 +25,8 @@ const DISK_TASKS_AT_ONCE: usize = 128;
 /// One piece of IO to execute.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Look at the certificate files, and whether anything came or went beside what is kept.
-    Scan { also: Vec<PathBuf> },
+    /// Look at the certificate files, and whether anything came or went where files are kept.
+    Scan { also: Vec<PathBuf>, kept_in: Directories },
     /// Work through disk tasks, in order.
     Disk { tasks: Vec<DiskTask> },
     /// Ask the CA about a leaf.
@@ -100,7 +101,7 @@ pub(super) fn next_wake(world: &World, now: Monotonic) -> Monotonic {
 
 fn remake_agenda(world: &mut World, now: Moment) {
     world.agenda_made = now.monotonic;
-    world.is_news |= world.snapshot_validity.is_none_or(|validity| validity.is_over(now));
+    world.is_news |= world.is_snapshot_over(now);
     let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
     let disk_is_well = world.disk.troubles.is_empty();
     for fingerprint in fingerprints {
@@ -133,7 +134,8 @@ fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
         .collect();
     also.sort_unstable();
     also.dedup();
-    jobs.push(Job::Scan { also });
+    let kept_in = if world.scan.kept_anew { Directories::default() } else { world.scan.kept_in.clone() };
+    jobs.push(Job::Scan { also, kept_in });
 }
 
 fn is_on_disk(leaf: Option<&Leaf>) -> bool {

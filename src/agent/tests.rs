@@ -16,7 +16,6 @@ use rcgen::{BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, 
 use super::Cadence;
 use super::fold::{DiskDone, Done, Restored, fold};
 use super::journal::Surveyed;
-use super::looks::Look;
 use super::world::World;
 use crate::certificate::{Certificate, Fingerprint};
 use crate::clock::{Moment, Monotonic};
@@ -88,7 +87,8 @@ impl Scene {
         // A look at a socket comes first: a file that is not there may be found elsewhere until then.
         scene.fold(Done::Look { peer: 0, outcome: Err(SocketError::Empty { address: samples::address() }.into()) });
         let files = vec![CertificateFile { path: NAME.into(), content }];
-        scene.fold(Done::Scan(Look::Found(Scan { files, problems: Vec::new() })));
+        let scan = Some(Scan { files, problems: Vec::new() });
+        scene.fold(Done::Scan { scan, in_place: false });
         let fingerprint = scene.fingerprint();
         let restored = Restored {
             fingerprint,

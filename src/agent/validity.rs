@@ -21,6 +21,13 @@ pub(super) struct Validity {
     until: Timestamp,
 }
 
+impl World {
+    /// Whether the last snapshot says what is not so any more, or none was made yet, though nothing happened.
+    pub(super) fn is_snapshot_over(&self, now: Moment) -> bool {
+        self.snapshot_validity.is_none_or(|validity| validity.is_over(now))
+    }
+}
+
 impl Validity {
     /// Of a snapshot that is made now.
     pub(super) fn of(world: &World, now: Moment) -> Self {
@@ -36,7 +43,7 @@ impl Validity {
     }
 
     /// Whether it is over, or the wall clock was stepped: then everything that is due is due at another time.
-    pub(super) fn is_over(&self, now: Moment) -> bool {
+    fn is_over(&self, now: Moment) -> bool {
         let passed = now.monotonic.since(self.made.monotonic);
         let by_the_wall = now.wall.duration_since(self.made.wall);
         let step = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX).saturating_sub(by_the_wall);

@@ -21,6 +21,7 @@ use crate::clock::{Moment, Monotonic};
 use crate::discovery::{CertificateFile, Content, FileError};
 use crate::fetch::Method;
 use crate::haproxy::CertIdKey;
+use crate::listings::Directories;
 use crate::ocsp::{Request, Staple};
 use crate::responder::caching::Validator;
 use crate::schedule::{Budget, Jitter, Life, Progress};
@@ -78,6 +79,10 @@ pub(super) struct Scan {
     pub(super) done_once: bool,
     /// HAProxy has loaded something else since the last one: also what is on disk unchanged may mean something else.
     pub(super) outdated: bool,
+    /// Where files are kept, as it was when they were looked for there.
+    pub(super) kept_in: Directories,
+    /// Something was kept since they were listed to be looked for.
+    pub(super) kept_anew: bool,
 }
 
 /// The one lane to the disk: tasks run in order, so that a file is never written by two at once.
@@ -206,7 +211,15 @@ impl World {
             wishes: Wishes::default(),
             changed: BTreeSet::new(),
             disk: Disk::default(),
-            scan: Scan { running: false, again: false, next: now.monotonic, done_once: false, outdated: true },
+            scan: Scan {
+                running: false,
+                again: false,
+                next: now.monotonic,
+                done_once: false,
+                outdated: true,
+                kept_in: Directories::default(),
+                kept_anew: false,
+            },
             agenda_made: now.monotonic,
             sweep_again: now.monotonic,
             inspect_again: now.monotonic,

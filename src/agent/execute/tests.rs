@@ -5,6 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::later;
 use crate::ocsp::tests::pki::{Draft, Entity, at, end_entity, now, responder};
 use crate::settings::OcspFiles;
 
@@ -38,7 +39,7 @@ impl Place {
     }
 
     fn do_it(&self, task: DiskTask) -> DiskDone {
-        disk(&self.store, task, now())
+        disk(&self.store, task, now(), Some(now()))
     }
 
     /// As the program does with what it has verified and does not find on disk.
@@ -141,4 +142,26 @@ fn a_damaged_journal_is_never_in_the_way() {
         left.remove().unwrap();
         assert!(!path.exists(), "{what}");
     }
+}
+
+/// A crt-store may name a `.ocsp` file anywhere, and HAProxy does not start without it.
+#[test]
+fn a_kept_file_is_missed_wherever_it_lay() {
+    let (place, elsewhere) = (Place::new(), TempDir::new().unwrap());
+    let path = elsewhere.path().join("site.ocsp");
+    fs::write(&path, place.staple.der()).unwrap();
+    let settled = Clock::system().stamps_now().map(|now| later(now, Duration::from_secs(60)));
+    let look = || {
+        let kept = vec![Kept::Staple(place.leaf.fingerprint()), Kept::Beside(path.clone())];
+        match disk(&place.store, DiskTask::FindLost { kept }, now(), settled) {
+            DiskDone::Lost { lost, kept_in } => (lost, kept_in),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (lost, kept_in) = look();
+    assert!(lost.is_empty() && kept_in.are_unchanged(settled), "{lost:?}");
+    std::thread::sleep(Duration::from_millis(20));
+    fs::remove_file(&path).unwrap();
+    assert!(!kept_in.are_unchanged(settled));
+    assert!(look().0.into_iter().eq([Kept::Beside(path.clone())]));
 }

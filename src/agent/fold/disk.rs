@@ -8,6 +8,7 @@ use crate::agent::troubles;
 use crate::agent::world::{Disk, Kept, World};
 use crate::certificate::{Fingerprint, Issuer};
 use crate::clock::Moment;
+use crate::listings::Directories;
 use crate::metrics::Counters;
 use crate::ocsp::Staple;
 use crate::store::StoreError;
@@ -32,8 +33,11 @@ pub(in crate::agent) enum DiskDone {
         staple: Staple,
         error: Option<StoreError>,
     },
-    /// What of what was kept is gone.
-    Lost(BTreeSet<Kept>),
+    /// What of what was kept is gone, and where it was looked for.
+    Lost {
+        lost: BTreeSet<Kept>,
+        kept_in: Directories,
+    },
     Swept(Option<StoreError>),
     Tried(Result<(), StoreError>),
 }
@@ -53,8 +57,11 @@ pub(in crate::agent) struct Restored {
 /// Folds one disk task. Says whether anything is not as it was.
 pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: Moment) -> bool {
     match done {
-        DiskDone::Lost(lost) if lost.is_empty() => return false,
-        DiskDone::Lost(lost) => {
+        DiskDone::Lost { lost, kept_in } => {
+            world.scan.kept_in = kept_in;
+            if lost.is_empty() {
+                return false;
+            }
             for (fingerprint, leaf) in &mut world.leaves {
                 leaf.lose(*fingerprint, &lost);
                 world.changed.insert(*fingerprint);
@@ -63,6 +70,7 @@ pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: 
         DiskDone::Restored(restored) => restore(world, *restored, now),
         DiskDone::Kept { fingerprint, staple, written, state } => {
             let Some(leaf) = world.leaves.get_mut(&fingerprint) else { return false };
+            world.scan.kept_anew = true;
             if state.is_ok() {
                 leaf.kept = Some(staple.clone());
             }
@@ -77,6 +85,7 @@ pub(super) fn disk(world: &mut World, done: DiskDone, counters: &Counters, now: 
             }
         }
         DiskDone::IssuerKept { fingerprint, error } => {
+            world.scan.kept_anew = true;
             if let Some(leaf) = world.leaves.get_mut(&fingerprint) {
                 leaf.kept_issuer = error.is_none();
                 world.disk.note(Kept::Issuer(fingerprint), error.map_or(Ok(0), Err), counters);
@@ -133,6 +142,7 @@ fn restore(world: &mut World, restored: Restored, now: Moment) {
         leaf.accept_issuer(issuer);
     }
     leaf.kept_issuer = restored.kept_issuer;
+    world.scan.kept_anew = true;
     leaf.restored = true;
     for staple in restored.beside.values().chain(&restored.state) {
         leaf.adopt(staple, now);

@@ -12,7 +12,6 @@ use std::time::Duration;
 pub(super) use self::disk::{DiskDone, Restored};
 pub(super) use self::peers::Installed;
 use super::journal::Surveyed;
-use super::looks::Look;
 use super::native::Holds;
 use super::places::Home;
 use super::probes;
@@ -20,7 +19,7 @@ use super::troubles;
 use super::world::{DiskTask, HandsOff, Kept, Leaf, World};
 use crate::certificate::{Certificate, Fingerprint, Issuer, IssuerSource};
 use crate::clock::Moment;
-use crate::discovery::{CertificateFile, FileError};
+use crate::discovery::{CertificateFile, FileError, Scan};
 use crate::fetch::{IssuerReport, Report};
 use crate::haproxy::{Entries, HaproxyError, Process};
 use crate::metrics::Counters;
@@ -35,7 +34,11 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(86_400);
 /// What a job came to.
 #[derive(Debug)]
 pub(super) enum Done {
-    Scan(Look),
+    /// No scan where all is as it was; whether anything came or went where files are kept.
+    Scan {
+        scan: Option<Scan>,
+        in_place: bool,
+    },
     Disk(Vec<DiskDone>),
     Fetch {
         fingerprint: Fingerprint,
@@ -76,7 +79,7 @@ pub(super) enum Done {
 /// Folds one result. Looks, scans and surveys come all the time and rarely bring news.
 pub(super) fn fold(world: &mut World, done: Done, counters: &Counters, now: Moment) {
     world.is_news |= match done {
-        Done::Scan(look) => scanned(world, look, now),
+        Done::Scan { scan, in_place } => scanned(world, scan, in_place, now),
         Done::Disk(results) => {
             world.disk.running = false;
             let mut is_news = false;
@@ -131,13 +134,11 @@ fn release(world: &mut World, host: &str) {
 }
 
 /// Whether anything is not as it was.
-fn scanned(world: &mut World, look: Look, now: Moment) -> bool {
+fn scanned(world: &mut World, scan: Option<Scan>, in_place: bool, now: Moment) -> bool {
     world.scan.running = false;
     world.scan.done_once = true;
     let pause = if std::mem::take(&mut world.scan.again) { Duration::ZERO } else { world.settings.scan_interval };
     world.scan.next = now.monotonic.after(pause);
-    let is_untouched = matches!(look, Look::Same);
-    let scan = if let Look::Found(scan) = look { Some(scan) } else { None };
     let found = scan.map(|scan| (scan.problems.iter().map(troubles::place).collect::<Vec<Trouble>>(), scan.files));
     let found = found.filter(|(troubles, files)| *troubles != world.scan_troubles || !world.has_files(files));
     let is_news = found.is_some() || world.scan.outdated;
@@ -150,7 +151,8 @@ fn scanned(world: &mut World, look: Look, now: Moment) -> bool {
         match_files(world, now);
     }
     // A scan sees that a file is gone, not what is in it.
-    if !is_untouched {
+    if !in_place {
+        world.scan.kept_anew = false;
         let kept: Vec<Kept> = world.leaves.iter().flat_map(|(fingerprint, leaf)| leaf.kept(*fingerprint)).collect();
         if !kept.is_empty() {
             world.disk.queue.push_back(DiskTask::FindLost { kept });
