@@ -1,16 +1,21 @@
 //! Any conversation while a staple is brought into HAProxy: no foreign transaction is ever ended, and nothing is called
 //! installed that HAProxy did not show or say.
 
+use std::collections::BTreeSet;
+
 use haproxy_stapler::haproxy::{
-    self, CertIdKey, Command, Entries, Installation, IssuerKnowledge, Outcome, OverwritePolicy, Process, Proof,
-    StapleView, Stapling,
+    self, CertIdKey, Entries, Installation, IssuerKnowledge, Outcome, OverwritePolicy, Process, Proof, StapleView,
+    Stapling,
 };
 
 use super::fixture::FIXTURE;
 use super::script::{Exchange, Script, run};
 
 const NAME: &str = "/etc/haproxy/certs/site.pem";
-/// Far more than the longest conversation, with every command refused four times because of a lock.
+/// More names of the same certificate.
+const MORE_NAMES: [&str; 2] = ["/etc/haproxy/certs/a;b.pem", "/etc/haproxy/certs/site.pem.rsa"];
+const QUESTION: &str = "abort ssl cert /";
+/// Far more than the longest conversation about one name, with every command refused four times because of a lock.
 const MOST_COMMANDS: usize = 80;
 
 /// A byte of choices, then replies with a NUL between them; the first is to `show info`.
@@ -30,39 +35,63 @@ pub fn check(input: &[u8]) -> bool {
         let script = Script::new(replies);
         let Ok(process) = haproxy::look(&script).await else { return false };
         let mut entries = if choices & 16 == 0 { None } else { Some(Entries::default()) };
-        let outcome = haproxy::reconcile(&script, &process, &mut entries, &one, fixture.now).await;
+        let mut installations = vec![one];
+        if choices & 32 != 0 {
+            installations.extend(MORE_NAMES.map(|name| Installation { name, ..one }));
+        }
+        let outcomes = haproxy::reconcile_many(&script, &process, &mut entries, &installations, fixture.now).await;
         let conversation = script.conversation();
-        assert!(conversation.len() <= MOST_COMMANDS, "{} commands", conversation.len());
-        hold_transactions(&conversation);
-        hold_outcome(&outcome, &process, &conversation);
-        !matches!(outcome, Outcome::Failed(_))
+        assert_eq!(outcomes.len(), installations.len());
+        assert!(conversation.len() <= MOST_COMMANDS * outcomes.len(), "{} commands", conversation.len());
+        hold_transactions(&process, &conversation);
+        match &outcomes[..] {
+            [outcome] => hold_outcome(outcome, &process, &conversation),
+            _ => outcomes.iter().for_each(|outcome| hold_one_of_many(outcome, &process, &conversation)),
+        }
+        outcomes.iter().any(|outcome| !matches!(outcome, Outcome::Failed(_)))
     })
 }
 
-/// HAProxy has one transaction for everyone: only one that we created is ours to end.
-fn hold_transactions(conversation: &[Exchange]) {
-    let mut ours: Option<String> = None;
-    let question = Command::ask_for_transaction().encode("");
-    // It looks like an abort, of what no certificate is called.
-    for exchange in conversation.iter().filter(|exchange| exchange.sent != question) {
+/// HAProxy has one transaction for everyone: only what we created is ours to end, and before 3.1 none is opened but right
+/// after HAProxy said that there is none.
+fn hold_transactions(process: &Process, conversation: &[Exchange]) {
+    let mut ours: BTreeSet<String> = BTreeSet::new();
+    let mut none_is_open = false;
+    for exchange in conversation {
         let reply = exchange.reply.as_deref().unwrap_or_default();
-        let command = &exchange.command;
-        if let Some(name) = command.strip_prefix("commit ssl cert ").or_else(|| command.strip_prefix("abort ssl cert "))
-        {
-            let ours = ours.as_deref().unwrap_or_else(|| panic!("'{command}', and nothing is ours"));
-            assert_eq!(unescaped(name), ours);
-        } else if command.starts_with("set ssl cert ") {
-            assert!(command.starts_with(&format!("set ssl cert {NAME}.")), "{command}");
-            let last = reply.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-            let about = |verb: &str| last.strip_prefix(verb)?.strip_suffix('!').map(str::to_owned);
-            if let Some(created) = about("Transaction created for certificate ") {
-                // A second one would mean that HAProxy lost the first.
-                ours.get_or_insert(created);
-            } else if let Some(updated) = about("Transaction updated for certificate ") {
-                ours = ours.filter(|name| *name == updated);
+        let last = reply.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        for command in exchange.commands() {
+            // It looks like an abort, of what no certificate is called.
+            if command == QUESTION {
+                none_is_open = last == "No ongoing transaction!";
+            } else if let Some(name) =
+                command.strip_prefix("commit ssl cert ").or_else(|| command.strip_prefix("abort ssl cert "))
+            {
+                assert!(ours.contains(&unescaped(name)), "'{command}', and only {ours:?} are ours");
+            } else if let Some(name) = command.strip_prefix("set ssl cert ") {
+                let name = unescaped(name);
+                let of = |kind: &str| name.strip_suffix(kind).is_some_and(is_one);
+                assert!(of(".ocsp") || of(".issuer"), "{command}");
+                let is_first = of(".ocsp");
+                assert!(!is_first || none_is_open || process.version.is_at_least(3, 1), "{command} without a question");
+                // Refused because of a lock, it is tried again.
+                none_is_open &= reply.contains("currently locked");
+                let about = |verb: &str| last.strip_prefix(verb)?.strip_suffix('!').map(str::to_owned);
+                if let Some(created) = about("Transaction created for certificate ") {
+                    ours.insert(created);
+                } else if let Some(updated) = about("Transaction updated for certificate ")
+                    && (is_first || !ours.contains(&updated))
+                {
+                    // Somebody else's, and then none of ours is open.
+                    ours.clear();
+                }
             }
         }
     }
+}
+
+fn is_one(name: &str) -> bool {
+    name == NAME || MORE_NAMES.contains(&name)
 }
 
 fn unescaped(name: &str) -> String {
@@ -72,6 +101,28 @@ fn unescaped(name: &str) -> String {
         text.extend(if letter == '\\' { letters.next() } else { Some(letter) });
     }
     text
+}
+
+/// What is asked for together is answered together.
+fn hold_one_of_many(outcome: &Outcome, process: &Process, conversation: &[Exchange]) {
+    let is_shown = || {
+        let base64 = openssl::base64::encode_block(&FIXTURE.good);
+        conversation.iter().filter_map(|exchange| exchange.reply.as_deref()).any(|reply| {
+            let text: String = reply.split_ascii_whitespace().collect();
+            text.contains(&base64)
+        })
+    };
+    match outcome {
+        Outcome::AlreadyServed | Outcome::Installed { .. } if process.version.shows_der() => {
+            assert!(is_shown(), "it was not shown");
+        }
+        Outcome::Installed { enabled: true, .. } => assert!(conversation.iter().any(|exchange| {
+            exchange.command.starts_with("commit ")
+                && exchange.reply.as_deref().is_some_and(|reply| reply.contains("Success!"))
+        })),
+        Outcome::AlreadyServed | Outcome::HoldsNewer(_) | Outcome::Installed { .. } => {}
+        Outcome::Failed(error) => assert!(!error.kind().is_empty() && !error.remedy().is_empty()),
+    }
 }
 
 fn hold_outcome(outcome: &Outcome, process: &Process, conversation: &[Exchange]) {

@@ -207,6 +207,16 @@ impl Command {
         self.starts_with("commit ssl cert ")
     }
 
+    /// This one, which has no payload, and `next` in one request; none if they would not fit.
+    pub(super) fn then(&self, next: &Self) -> Option<Self> {
+        let length = |command: &Self| command.parts.iter().map(|part| part.len() + "@1 ;".len()).sum::<usize>();
+        let payload = next.payload.as_ref().map_or(0, String::len);
+        (self.payload.is_none() && length(self) + length(next) + payload <= PIPELINE).then(|| Self {
+            parts: self.parts.iter().chain(&next.parts).cloned().collect(),
+            payload: next.payload.clone(),
+        })
+    }
+
     fn starts_with(&self, words: &str) -> bool {
         self.parts.first().is_some_and(|part| part.starts_with(words))
     }

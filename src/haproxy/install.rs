@@ -6,9 +6,10 @@ use super::command::{Command, DEFAULT_BUFFER, response_limit};
 use super::held::{Held, HeldResponse, Shown, StapleView};
 use super::inventory::{CertIdKey, Details, Entries, EntryName, Stapling};
 use super::process::Process;
-use super::refusal::{InstallError, excerpt};
+use super::refusal::InstallError;
 use super::session::{self, HaproxyError};
 use super::socket::RuntimeApi;
+use super::transaction;
 use crate::certificate::Certificate;
 use crate::clock::between;
 use crate::ocsp::SKEW;
@@ -108,11 +109,14 @@ pub async fn reconcile_many(
     let mut steps = Vec::with_capacity(installations.len());
     let held = shown(api, process, entries.as_ref(), installations.iter()).await;
     for one in installations {
-        steps.push(
-            write(api, process, entries, one, &held, now)
-                .await
-                .unwrap_or_else(|error| Step::Done(Outcome::Failed(error))),
-        );
+        let step = write(api, process, entries, one, &held, now).await;
+        steps.push(step.unwrap_or_else(|error| Step::Done(Outcome::Failed(error))));
+    }
+    // Together, and after all that is only asked or written: no transaction is open for longer than it takes.
+    let off = installations.iter().zip(&mut steps).filter(|(_, step)| matches!(step, Step::Off));
+    let (off, waiting): (Vec<_>, Vec<_>) = off.unzip();
+    for (step, enabled) in waiting.into_iter().zip(transaction::enable(api, process, &off).await) {
+        *step = enabled.map_or_else(|error| Step::Done(Outcome::Failed(error)), |()| Step::Enabled);
     }
     let enabled = installations.iter().zip(&steps).filter(|(_, step)| matches!(step, Step::Enabled));
     note_entries(api, process, entries, enabled.map(|(one, _)| one).collect()).await;
@@ -123,6 +127,8 @@ pub async fn reconcile_many(
         let enabled = matches!(step, Step::Enabled);
         outcomes.push(match step {
             Step::Done(outcome) => outcome,
+            // A result for each keeps this from happening.
+            Step::Off => Outcome::Failed(InstallError::NoEntry),
             Step::Pushed | Step::Enabled if held.has(&one.staple) => {
                 Outcome::Installed { enabled, proof: Proof::ReadBack }
             }
@@ -149,6 +155,8 @@ async fn shown<'a>(
 
 enum Step {
     Done(Outcome),
+    /// To be switched on.
+    Off,
     /// Written into an entry.
     Pushed,
     /// Switched on by a transaction.
@@ -178,13 +186,13 @@ async fn write(
     }
     if !process.version.lists_entries() {
         if one.stapling == Stapling::Off {
-            return enable(api, process, one).await;
+            return Ok(Step::Off);
         }
         return match push(api, staple).await {
             Ok(()) => Ok(Step::Pushed),
             Err(InstallError::CertIdUnknown) => {
                 is_still_there(api, one).await?;
-                enable(api, process, one).await
+                Ok(Step::Off)
             }
             Err(error) => Err(error),
         };
@@ -198,13 +206,13 @@ async fn write(
             if was_listed {
                 is_still_there(api, one).await?;
             }
-            enable(api, process, one).await
+            Ok(Step::Off)
         }
         Some(Held::Response(held)) if held.is_newer_than(staple) && one.overwrite == OverwritePolicy::KeepNewer => {
             Ok(Step::Done(Outcome::HoldsNewer(held)))
         }
         // The entry is another name's: this one is not stapled yet.
-        Some(_) if one.stapling == Stapling::Off => enable(api, process, one).await,
+        Some(_) if one.stapling == Stapling::Off => Ok(Step::Off),
         Some(Held::Response(held)) if held.is(staple) => Ok(Step::Done(Outcome::AlreadyServed)),
         Some(_) => push(api, staple).await.map(|()| Step::Pushed).inspect_err(|error| {
             if *error == InstallError::CertIdUnknown {
@@ -310,119 +318,6 @@ async fn read_back(
         Some(Held::Nothing) => Err(InstallError::ReadBack { held: "none".to_owned() }),
         Some(Held::Unreadable) => Err(InstallError::ReadBack { held: "something unreadable".to_owned() }),
     }
-}
-
-/// Switches stapling on: a transaction that gives the certificate the response, and the issuer where HAProxy cannot
-/// find it. The private key stays where it is.
-///
-/// HAProxy has one transaction for everyone. None but our own is ever committed or aborted. The response goes first: it
-/// is by the response that one which a crash of ours left open is known again.
-async fn enable(api: &impl RuntimeApi, process: &Process, one: &Installation<'_>) -> Result<Step, InstallError> {
-    let response = Command::set_certificate_response(one.name, one.staple.der)?;
-    let issuer = match one.issuer {
-        IssuerKnowledge::InChain => None,
-        IssuerKnowledge::Told(issuer) => Some(Command::set_certificate_issuer(one.name, issuer.der())?),
-    };
-    if let Some(by) = session::open_transaction(api).await? {
-        return Err(InstallError::Busy { by: Some(by) });
-    }
-    let mut steps = [&response].into_iter().chain(&issuer);
-    let Some(first) = steps.next() else { return Err(InstallError::NoEntry) };
-    let reply = session::exchange_unlocked(api, first).await?;
-    let name = match opened(&reply) {
-        Opened::New(certificate) if process.is_name_of(certificate, one.name) => certificate.to_owned(),
-        Opened::New(certificate) => {
-            // HAProxy understood another name than was meant. It is ours all the same: we created it.
-            let _ = abort(api, certificate).await;
-            return Err(InstallError::UnexpectedReply { command: first.to_string(), reply: excerpt(&reply) });
-        }
-        Opened::Updated(certificate) => {
-            return Err(InstallError::ForeignTransaction { certificate: certificate.to_owned() });
-        }
-        Opened::Not => return Err(refused(first, issuer.as_ref(), &reply)),
-    };
-    for step in steps {
-        let refusal = match session::exchange_unlocked(api, step).await {
-            Ok(reply) => match opened(&reply) {
-                Opened::Updated(certificate) if certificate == name => continue,
-                // Ours is gone already, and another took its place.
-                Opened::Updated(certificate) => {
-                    return Err(InstallError::ForeignTransaction { certificate: certificate.to_owned() });
-                }
-                Opened::New(_) | Opened::Not => refused(step, issuer.as_ref(), &reply),
-            },
-            Err(error) => error.into(),
-        };
-        // The first refusal is the one to tell.
-        let _ = abort(api, &name).await;
-        return Err(refusal);
-    }
-    commit(api, process, &name).await
-}
-
-/// What the reply to a step says about the transaction.
-enum Opened<'a> {
-    /// It was created: it is ours.
-    New(&'a str),
-    /// It was there before: at the first step, it is someone else's.
-    Updated(&'a str),
-    /// Neither.
-    Not,
-}
-
-fn opened(reply: &str) -> Opened<'_> {
-    let about = |verb: &str| {
-        last_line(reply)?
-            .strip_prefix("Transaction ")?
-            .strip_prefix(verb)?
-            .strip_prefix(" for certificate ")?
-            .strip_suffix('!')
-    };
-    match (about("created"), about("updated")) {
-        (Some(certificate), _) => Opened::New(certificate),
-        (None, Some(certificate)) => Opened::Updated(certificate),
-        (None, None) => Opened::Not,
-    }
-}
-
-fn last_line(reply: &str) -> Option<&str> {
-    reply.lines().rfind(|line| !line.trim().is_empty())
-}
-
-fn refused(command: &Command, issuer: Option<&Command>, reply: &str) -> InstallError {
-    match InstallError::from_reply(command, reply) {
-        InstallError::UnexpectedReply { reply, .. } if issuer == Some(command) => InstallError::IssuerRefused { reply },
-        error => error,
-    }
-}
-
-async fn abort(api: &impl RuntimeApi, name: &str) -> Result<(), InstallError> {
-    session::exchange_unlocked(api, &Command::abort(name)?).await?;
-    Ok(())
-}
-
-async fn commit(api: &impl RuntimeApi, process: &Process, name: &str) -> Result<Step, InstallError> {
-    let command = Command::commit(name)?;
-    let reply = match session::exchange_unlocked(api, &command).await {
-        // Nothing was tried: the transaction is still open, and would be in everybody's way.
-        Err(HaproxyError::Locked) => {
-            let _ = abort(api, name).await;
-            return Err(HaproxyError::Locked.into());
-        }
-        reply => reply?,
-    };
-    if reply.trim_end().ends_with("Success!") {
-        // `Loading: … Content will be ignored.`: there is an entry now, and it is empty.
-        return match reply.lines().find(|line| line.contains("Content will be ignored")) {
-            Some(complaint) => Err(InstallError::from_reply(&command, complaint)),
-            None => Ok(Step::Enabled),
-        };
-    }
-    // 2.6 and later drop the transaction by themselves. 2.2 keeps it, and aborting it then crashes HAProxy.
-    if process.version.is_at_least(2, 4) && !process.version.is_at_least(2, 6) {
-        let _ = abort(api, name).await;
-    }
-    Err(InstallError::CommitFailed { reply: excerpt(&reply) })
 }
 
 impl From<HaproxyError> for InstallError {

@@ -18,6 +18,7 @@ mod session;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 pub use address::{Address, AddressError, Place};
 pub use command::{Command, DEFAULT_BUFFER, FILE_LIMIT, Unsendable, response_limit};

@@ -13,7 +13,7 @@ use super::socket::{RuntimeApi, SocketError};
 /// HAProxy shows no certificate while it works on one; that takes milliseconds.
 const LOCKED_RETRIES: usize = 5;
 const LOCKED_PAUSE: Duration = Duration::from_millis(50);
-const LOCKED: &str = "currently locked";
+pub(super) const LOCKED: &str = "currently locked";
 
 /// Why HAProxy cannot be worked with at the moment.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! HAProxy played from a script, at the level of its text; and its literal replies through the parsers.
 
 mod leftovers;
+mod transactions;
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
