@@ -115,10 +115,14 @@ impl<A: RuntimeApi> Transactions<'_, A> {
             Err(error @ SocketError::Timeout { .. }) => {
                 return (Some(Err(error.clone().into())), Err(error.into()));
             }
-            Err(_) => String::new(),
+            Err(error) => {
+                // Torn off, by a reload or for its length. The first error is the one to tell.
+                let committed = self.commit(&open).await.map_err(|_| error.into());
+                return (Some(committed), self.begin(name, commands).await);
+            }
         };
         let Some((commit, answer)) = split(&reply) else {
-            // Locked, too long together, or torn off: one by one, HAProxy says again what became of them.
+            // Locked, or too long together: one by one, HAProxy says again what became of them.
             let committed = self.commit(&open).await;
             return (Some(committed), self.begin(name, commands).await);
         };

@@ -67,14 +67,22 @@ impl Recorder {
         lock(&self.book).held
     }
 
-    /// The commands that change something.
+    /// The commands that change something, each by itself.
     pub(crate) fn writes(&self) -> Vec<String> {
         // A connection has its entry before it has said anything. What is asked to be aborted there cannot be.
         let is_write = |command: &String| {
             let reads = ["show ", "\n", "abort ssl cert /\n"];
             !command.is_empty() && !reads.iter().any(|read| command.starts_with(read))
         };
-        self.commands().into_iter().filter(is_write).collect()
+        self.commands().into_iter().flat_map(one_by_one).filter(is_write).collect()
+    }
+}
+
+/// A commit and what was sent in one line with it.
+fn one_by_one(request: String) -> Vec<String> {
+    match request.split_once(';') {
+        Some((commit, next)) if request.starts_with("commit ") => vec![format!("{commit}\n"), next.to_owned()],
+        _ => vec![request],
     }
 }
 

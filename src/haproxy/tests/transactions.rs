@@ -108,6 +108,10 @@ async fn what_was_not_understood_together_is_said_one_by_one() {
         let steps = [&[QUESTION, SET_A, (INTO_B, reply)][..], &alone].concat();
         assert_eq!(talk("3.4.7", &BOTH, &steps).await, [Ok(()), Ok(())], "{reply}");
     }
+    // By a reload, and the new process knows nothing of the first.
+    let gone = ("commit ssl cert /c/a.pem", "No ongoing transaction! !\nCan't commit /c/a.pem!\n\n");
+    let results = talk("3.4.7", &BOTH, &[QUESTION, SET_A, (INTO_B, "RESET"), gone, QUESTION, SET_B, COMMIT_B]).await;
+    assert!(matches!(&results[..], [Err(InstallError::Socket(_)), Ok(())]), "{results:?}");
     // Only the second half was not done.
     let both = [COMMIT_A.1, LOCKED].concat();
     let steps = [QUESTION, SET_A, (INTO_B, &both), QUESTION, SET_B, COMMIT_B];
