@@ -81,14 +81,14 @@ impl FromStr for Fingerprint {
 
 /// A certificate's serial number, without leading zero bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SerialNumber(Vec<u8>);
+pub struct SerialNumber(Box<[u8]>);
 
 impl SerialNumber {
     /// From big-endian bytes; leading zeros do not count.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let significant = bytes.iter().skip_while(|byte| **byte == 0).copied().collect();
-        Self(significant)
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        Self(bytes.get(zeros..).unwrap_or_default().into())
     }
 
     /// From hexadecimal digits as HAProxy and OpenSSL print them, with or without a leading zero.
@@ -121,13 +121,13 @@ struct Parsed {
     /// has ten times the size of the bytes.
     x509: Mutex<Option<X509>>,
     fingerprint: Fingerprint,
-    subject: String,
-    issuer: String,
+    subject: Arc<str>,
+    issuer: Arc<str>,
     serial_number: SerialNumber,
     not_before: Timestamp,
     not_after: Timestamp,
-    ocsp_responders: Vec<String>,
-    ca_issuers: Vec<String>,
+    ocsp_responders: Box<[String]>,
+    ca_issuers: Box<[String]>,
     must_staple: bool,
     is_ca: bool,
 }
@@ -177,8 +177,8 @@ impl Certificate {
         };
         Ok(Self(Arc::new(Parsed {
             fingerprint: Fingerprint(openssl::sha::sha1(der)),
-            subject: distinguished_name(x509.subject_name()),
-            issuer: distinguished_name(x509.issuer_name()),
+            subject: distinguished_name(x509.subject_name()).into(),
+            issuer: distinguished_name(x509.issuer_name()).into(),
             serial_number: SerialNumber::from_bytes(tbs.serial_number.as_bytes()),
             not_before: time(tbs.validity.not_before)?,
             not_after: time(tbs.validity.not_after)?,
@@ -238,6 +238,11 @@ impl Certificate {
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.0.issuer
+    }
+
+    /// Both, to be kept.
+    pub(crate) fn names(&self) -> (Arc<str>, Arc<str>) {
+        (self.0.subject.clone(), self.0.issuer.clone())
     }
 
     /// The serial number.

@@ -27,9 +27,10 @@ pub(super) struct Identity {
 impl Identity {
     /// Of a certificate about which these are asked.
     pub(super) fn new(certificate: &Certificate, responders: &[Whom]) -> Self {
+        let (subject, issuer) = certificate.names();
         Self {
-            subject: certificate.subject().into(),
-            issuer: certificate.issuer().into(),
+            subject,
+            issuer,
             serial_number: certificate.serial_number().to_string().into(),
             fingerprint: certificate.fingerprint().to_string().into(),
             responders: responders.iter().map(|whom| whom.url.clone()).collect(),

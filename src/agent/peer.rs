@@ -169,12 +169,13 @@ impl Peer {
     }
 
     fn update(&mut self, loaded: Vec<LoadedCertificate>, before: &BTreeMap<String, LoadedCertificate>) {
-        for mut certificate in loaded {
-            if certificate.fingerprint.is_none() {
-                certificate.fingerprint = before.get(&certificate.name).and_then(|known| known.fingerprint);
-            }
-            self.loaded.insert(certificate.name.clone(), certificate);
-        }
+        let known = |name: &str| before.get(name).and_then(|known| known.fingerprint);
+        let told = loaded.into_iter().map(|certificate| {
+            let fingerprint = certificate.fingerprint.or_else(|| known(&certificate.name));
+            (certificate.name.clone(), LoadedCertificate { fingerprint, ..certificate })
+        });
+        // Appended together, they fill the nodes of the tree; one by one and in order, each would stay half empty.
+        self.loaded.append(&mut told.collect());
         self.index();
     }
 

@@ -55,11 +55,8 @@ impl World {
         let mut places = BTreeMap::new();
         for (certificate, home) in leaf.files.iter().filter(|(_, home)| home.issuer != IssuerAtStart::Nowhere) {
             let name = self.settings.path_map.to_haproxy(certificate);
-            let told: BTreeSet<PathBuf> = self
-                .peers
-                .iter()
-                .filter_map(|peer| self.own_path(peer.loaded.get(&name)?.ocsp_file.as_deref()?))
-                .collect();
+            let told: BTreeSet<PathBuf> =
+                self.peers.iter().filter_map(|peer| self.own_path(&peer.loaded.get(&name)?.ocsp_file()?)).collect();
             if told.is_empty() {
                 places.insert(home.ocsp.clone(), certificate.clone());
             }

@@ -61,9 +61,12 @@ impl World {
                 OcspFiles::Auto => None,
             }
         };
+        let mut ocsp_files: Vec<String> = leaf.kept_beside.keys().map(|path| path.display().to_string()).collect();
+        // As of what is served, there is nearly always one.
+        ocsp_files.shrink_to_fit();
         KeptStatus {
             in_state_directory: leaf.kept.is_some() && leaf.kept == leaf.staple,
-            ocsp_files: leaf.kept_beside.keys().map(|path| path.display().to_string()).collect(),
+            ocsp_files,
             no_ocsp_file: if leaf.kept_beside.is_empty() { reason() } else { None },
         }
     }

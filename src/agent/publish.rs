@@ -77,7 +77,10 @@ impl World {
 
     fn certificate_status(&self, name: &str, row: &Row<'_>, now: Moment) -> CertificateStatus {
         let Some(leaf) = row.leaf else { return unreadable(name, row) };
-        let served: Vec<ServedStatus> = row.loaded_at.iter().filter_map(|peer| peer.serves(name, now.wall)).collect();
+        let mut served: Vec<ServedStatus> =
+            row.loaded_at.iter().filter_map(|peer| peer.serves(name, now.wall)).collect();
+        // Ten thousand rows are kept, and nearly all have one.
+        served.shrink_to_fit();
         let expired = row.loaded_at.iter().filter_map(|peer| peer.expired(name, now.wall)).collect();
         // The worst that any HAProxy makes of updating it by itself.
         let verdict =

@@ -10,10 +10,10 @@ use crate::ocsp::CertId;
 /// own key is the DER of the CertID, which TLS libraries encode differently: it is never taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertIdKey {
-    /// The hash of the issuer's name.
-    pub issuer_name_hash: Vec<u8>,
-    /// The hash of the issuer's key.
-    pub issuer_key_hash: Vec<u8>,
+    /// SHA-1 of the issuer's name.
+    pub issuer_name_hash: [u8; 20],
+    /// SHA-1 of the issuer's key.
+    pub issuer_key_hash: [u8; 20],
     /// The certificate's serial number.
     pub serial_number: SerialNumber,
 }
@@ -21,8 +21,8 @@ pub struct CertIdKey {
 impl From<&CertId> for CertIdKey {
     fn from(id: &CertId) -> Self {
         Self {
-            issuer_name_hash: id.issuer_name_hash().to_vec(),
-            issuer_key_hash: id.issuer_key_hash().to_vec(),
+            issuer_name_hash: *id.issuer_name_hash(),
+            issuer_key_hash: *id.issuer_key_hash(),
             serial_number: id.serial_number().clone(),
         }
     }
@@ -43,22 +43,52 @@ pub struct LoadedCertificate {
     pub status: LoadedStatus,
     /// Whether HAProxy staples it.
     pub stapling: Stapling,
-    /// The file it was loaded from, as configured; 3.2 and later.
+    /// The file it was loaded from, as configured, if that is not its name; 3.2 and later.
     pub file: Option<String>,
     /// The `.ocsp` file that HAProxy looked for, whether or not there is one; 3.2 and later.
-    pub ocsp_file: Option<String>,
+    pub ocsp_file: Option<OcspFile>,
+}
+
+/// Where HAProxy looks for a certificate's response when it loads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OcspFile {
+    /// By the certificate's name: `NAME.ocsp`.
+    Appended,
+    /// The same where `.crt` is left out of such names (`ssl-load-extra-del-ext`).
+    InPlaceOfCrt,
+    /// Where the configuration says (a crt-store's or a crt-list's `ocsp`). HAProxy does not start without it.
+    Configured(String),
+}
+
+impl OcspFile {
+    fn new(path: &str, name: &str) -> Self {
+        match path.strip_suffix(".ocsp") {
+            Some(stem) if stem == name => Self::Appended,
+            Some(stem) if name.strip_suffix(".crt") == Some(stem) => Self::InPlaceOfCrt,
+            _ => Self::Configured(path.to_owned()),
+        }
+    }
 }
 
 impl LoadedCertificate {
-    /// The `.ocsp` file that HAProxy's configuration names for it (a crt-store's or a crt-list's `ocsp`), other than one
-    /// that it looked for by the certificate's name. It does not start without it.
+    /// The `.ocsp` file that HAProxy looked for.
+    #[must_use]
+    pub fn ocsp_file(&self) -> Option<String> {
+        Some(match self.ocsp_file.as_ref()? {
+            OcspFile::Appended => format!("{}.ocsp", self.name),
+            OcspFile::InPlaceOfCrt => format!("{}.ocsp", self.name.strip_suffix(".crt").unwrap_or(&self.name)),
+            OcspFile::Configured(path) => path.clone(),
+        })
+    }
+
+    /// The `.ocsp` file that HAProxy's configuration names for it, other than one that it looked for by the certificate's
+    /// name. It does not start without it.
     #[must_use]
     pub fn required_ocsp_file(&self) -> Option<&str> {
-        let is_by_name = |file: &&str| {
-            let stem = file.strip_suffix(".ocsp");
-            stem.is_some_and(|stem| stem == self.name || self.name.strip_suffix(".crt") == Some(stem))
-        };
-        self.ocsp_file.as_deref().filter(|file| !is_by_name(file))
+        match self.ocsp_file.as_ref()? {
+            OcspFile::Configured(path) => Some(path),
+            OcspFile::Appended | OcspFile::InPlaceOfCrt => None,
+        }
     }
 }
 
@@ -285,10 +315,10 @@ pub(super) struct Details {
     status: LoadedStatus,
     /// `OCSP Response Key:`, which may be empty; 2.5 and later.
     response_key: Option<String>,
-    /// `Crt filename:`; 3.2 and later.
+    /// `Crt filename:`, if it is not the name; 3.2 and later.
     file: Option<String>,
     /// `OCSP filename:`; 3.2 and later.
-    ocsp_file: Option<String>,
+    ocsp_file: Option<OcspFile>,
 }
 
 impl Details {
@@ -331,8 +361,8 @@ impl Details {
                     }
                     "SHA1 FingerPrint" if details.fingerprint.is_none() => details.fingerprint = value.parse().ok(),
                     "OCSP Response Key" => details.response_key = Some(value.to_owned()),
-                    "Crt filename" => details.file = Some(value.to_owned()),
-                    "OCSP filename" => details.ocsp_file = Some(value.to_owned()),
+                    "Crt filename" => details.file = Some(value).filter(|file| *file != name).map(str::to_owned),
+                    "OCSP filename" => details.ocsp_file = Some(OcspFile::new(value, name)),
                     _ => {}
                 }
             }
@@ -402,9 +432,9 @@ pub(super) fn parse_entries(reply: &str) -> Option<Entries> {
         let (mut name_hash, mut key_hash, mut serial) = (None, None, None);
         for line in lines {
             if let Some(text) = line.strip_prefix("   Issuer Name Hash: ") {
-                name_hash = parse_hex(text.trim());
+                name_hash = sha1(text);
             } else if let Some(text) = line.strip_prefix("   Issuer Key Hash: ") {
-                key_hash = parse_hex(text.trim());
+                key_hash = sha1(text);
             } else if let Some(text) = line.strip_prefix("   Serial Number: ") {
                 serial = SerialNumber::from_hex(text.trim());
             }
@@ -413,4 +443,9 @@ pub(super) fn parse_entries(reply: &str) -> Option<Entries> {
         Some((id, EntryName::Key(key)))
     });
     Some(Entries(entries.collect()))
+}
+
+/// An entry by another hash is none that a staple of ours could be for.
+fn sha1(text: &str) -> Option<[u8; 20]> {
+    parse_hex(text.trim())?.try_into().ok()
 }

@@ -24,7 +24,9 @@ pub use address::{Address, AddressError, Place};
 pub use command::{Command, DEFAULT_BUFFER, FILE_LIMIT, Unsendable, response_limit};
 pub use held::{Held, HeldResponse, StapleView};
 pub use install::{Installation, IssuerKnowledge, Outcome, OverwritePolicy, Proof, reconcile, reconcile_many};
-pub use inventory::{CertIdKey, Entries, EntryName, LoadedCertificate, LoadedStatus, News, Seen, Stapling, Survey};
+pub use inventory::{
+    CertIdKey, Entries, EntryName, LoadedCertificate, LoadedStatus, News, OcspFile, Seen, Stapling, Survey,
+};
 pub use journal::Journal;
 pub use leftover::{Leftover, abort_leftover};
 pub use native::{LastUpdate, NativeUpdate};

@@ -281,7 +281,7 @@ impl Socket {
             sent.map_err(broken)?;
             return Err(SocketError::Empty { address: self.address.clone() });
         }
-        Ok(String::from_utf8_lossy(&reply).into_owned())
+        Ok(String::from_utf8(reply).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
     fn not_connected(&self, error: &io::Error) -> SocketError {

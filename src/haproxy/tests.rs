@@ -64,8 +64,8 @@ fn time(text: &str) -> Timestamp {
 
 fn id() -> CertIdKey {
     CertIdKey {
-        issuer_name_hash: vec![0x27, 0xDE],
-        issuer_key_hash: vec![0x83, 0xB1],
+        issuer_name_hash: [0x27; 20],
+        issuer_key_hash: [0x83; 20],
         serial_number: SerialNumber::from_hex("41EACE").unwrap(),
     }
 }
@@ -73,7 +73,9 @@ fn id() -> CertIdKey {
 fn entries_text() -> String {
     format!(
         "# Certificate IDs\nCertificate ID key : {KEY}\nCertificate path : /c/a.pem\n Certificate ID:\n   \
-         Issuer Name Hash: 27DE\n   Issuer Key Hash: 83B1\n   Serial Number: 41EACE\n\n"
+         Issuer Name Hash: {}\n   Issuer Key Hash: {}\n   Serial Number: 41EACE\n\n",
+        "27".repeat(20),
+        "83".repeat(20)
     )
 }
 

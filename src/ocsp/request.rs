@@ -49,9 +49,9 @@ impl From<ErrorStack> for RequestError {
 /// the very encoding that OpenSSL's `OCSP_cert_to_id` gives, because HAProxy compares these bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CertId {
-    der: Vec<u8>,
-    issuer_name_hash: Vec<u8>,
-    issuer_key_hash: Vec<u8>,
+    der: Box<[u8]>,
+    issuer_name_hash: [u8; 20],
+    issuer_key_hash: [u8; 20],
     serial_number: SerialNumber,
 }
 
@@ -72,13 +72,13 @@ impl CertId {
 
     /// SHA-1 of the issuer's name.
     #[must_use]
-    pub fn issuer_name_hash(&self) -> &[u8] {
+    pub const fn issuer_name_hash(&self) -> &[u8; 20] {
         &self.issuer_name_hash
     }
 
     /// SHA-1 of the issuer's public key.
     #[must_use]
-    pub fn issuer_key_hash(&self) -> &[u8] {
+    pub const fn issuer_key_hash(&self) -> &[u8; 20] {
         &self.issuer_key_hash
     }
 
@@ -94,7 +94,7 @@ impl CertId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     cert_id: CertId,
-    der: Vec<u8>,
+    der: Box<[u8]>,
 }
 
 impl Request {
@@ -108,12 +108,12 @@ impl Request {
         let tbs_request = TbsRequest { request_list: vec![asked], ..TbsRequest::default() };
         let der = OcspRequest { tbs_request, optional_signature: None }.to_der().map_err(RequestError::new)?;
         let cert_id = CertId {
-            der: cert_id.to_der().map_err(RequestError::new)?,
-            issuer_name_hash: cert_id.issuer_name_hash.as_bytes().to_vec(),
-            issuer_key_hash: cert_id.issuer_key_hash.as_bytes().to_vec(),
+            der: cert_id.to_der().map_err(RequestError::new)?.into(),
+            issuer_name_hash: sha1(&cert_id.issuer_name_hash)?,
+            issuer_key_hash: sha1(&cert_id.issuer_key_hash)?,
             serial_number: leaf.serial_number().clone(),
         };
-        Ok(Self { cert_id, der })
+        Ok(Self { cert_id, der: der.into() })
     }
 
     /// What is asked about.
@@ -141,6 +141,10 @@ impl Request {
         let url = format!("{responder}{slash}{request}");
         (url.len() <= MAX_GET_URL).then_some(url)
     }
+}
+
+fn sha1(hash: &OctetString) -> Result<[u8; 20], RequestError> {
+    hash.as_bytes().try_into().map_err(RequestError::new)
 }
 
 /// The CertID of `leaf` (RFC 6960 section 4.1.1) with this hash: of the issuer's name as the leaf spells it, of the bits

@@ -149,7 +149,12 @@ fn restore(world: &mut World, restored: Restored, now: Moment) {
     }
     leaf.kept = restored.state;
     // Only what this program kept is its to remove later: the state directory holds the same bytes.
-    leaf.kept_beside = restored.beside.into_iter().filter(|(_, staple)| leaf.kept.as_ref() == Some(staple)).collect();
+    leaf.kept_beside.clear();
+    for (ocsp, staple) in restored.beside {
+        if leaf.kept.as_ref() == Some(&staple) {
+            leaf.kept_beside.insert(ocsp, staple);
+        }
+    }
     if let Some(error) = restored.trouble {
         world.disk.troubles.insert(Kept::Staple(fingerprint), troubles::store(&error));
     }
