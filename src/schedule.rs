@@ -208,6 +208,17 @@ impl Progress {
         }
     }
 
+    /// Whether nothing but the life of the staple in hand says when the next attempt is due: at the same instant, whenever
+    /// that is worked out.
+    #[must_use]
+    pub fn goes_by_life(&self, held: Life, jitter: Jitter, now: Moment) -> bool {
+        match self.last {
+            None => true,
+            Some((ended, Attempt::Renewed)) => !was_due(held, jitter, ended, now),
+            Some((_, Attempt::Unchanged | Attempt::Failed)) => false,
+        }
+    }
+
     /// When a host's wish to be left alone ends for this certificate. It counts from when the host began to ask for it, or
     /// was last asked in spite of it, and for no longer than a quarter of what is left: what others are told in between
     /// must not keep this one waiting. As time goes by less is left, and the wish is worth less.

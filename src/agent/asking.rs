@@ -26,6 +26,11 @@ pub(super) struct Whom {
 pub(super) struct Wishes(BTreeMap<String, Patience>);
 
 impl Wishes {
+    /// Whether nobody wishes anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes note of what a host wishes.
     pub(super) fn hear(&mut self, host: String, retry_after: Duration, now: Monotonic) {
         let before = self.0.get(&host).copied();
@@ -68,7 +73,7 @@ impl Leaf {
 
     /// When the first of those who could be asked may be; none if one may be asked at any time.
     fn released(&self, wishes: &Wishes, now: Moment) -> Option<Monotonic> {
-        if wishes.0.is_empty() {
+        if wishes.is_empty() {
             return None;
         }
         let each = self.everybody().into_iter().map(|whom| self.release(&whom.host, wishes, now));

@@ -70,8 +70,12 @@ pub(super) struct Item {
 /// Hands out everything that is due and not held back.
 pub(super) fn plan(world: &mut World, now: Moment) -> Vec<Job> {
     let mut jobs = Vec::new();
-    if now.monotonic.since(world.agenda_made) >= world.cadence.agenda() {
-        remake_agenda(world, now);
+    if world.agenda_next <= now.monotonic {
+        world.agenda_next = now.monotonic.after(world.cadence.agenda());
+        world.is_news |= world.is_snapshot_over(now);
+        if !world.is_at_rest(now) {
+            remake_agenda(world, now);
+        }
     }
     plan_scan(world, now.monotonic, &mut jobs);
     plan_keeping(world, now);
@@ -100,8 +104,7 @@ pub(super) fn next_wake(world: &World, now: Monotonic) -> Monotonic {
 }
 
 fn remake_agenda(world: &mut World, now: Moment) {
-    world.agenda_made = now.monotonic;
-    world.is_news |= world.is_snapshot_over(now);
+    world.agenda_made = now;
     let fingerprints: Vec<Fingerprint> = world.leaves.keys().copied().collect();
     let disk_is_well = world.disk.troubles.is_empty();
     for fingerprint in fingerprints {
@@ -122,7 +125,14 @@ fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
     }
     world.scan.running = true;
     world.pass_started.get_or_insert(now);
-    // What HAProxy runs and no file under STAPLER_CERTS holds may still be readable under its own path.
+    let also = world.scan.also.take().unwrap_or_else(|| elsewhere(world));
+    world.scan.also = Some(also.clone());
+    let kept_in = if world.scan.kept_anew { Directories::default() } else { world.scan.kept_in.clone() };
+    jobs.push(Job::Scan { also, kept_in });
+}
+
+/// What HAProxy runs and no file under STAPLER_CERTS holds may still be readable under its own path.
+fn elsewhere(world: &World) -> Vec<PathBuf> {
     let mut also: Vec<PathBuf> = world
         .peers
         .iter()
@@ -134,8 +144,7 @@ fn plan_scan(world: &mut World, now: Monotonic, jobs: &mut Vec<Job>) {
         .collect();
     also.sort_unstable();
     also.dedup();
-    let kept_in = if world.scan.kept_anew { Directories::default() } else { world.scan.kept_in.clone() };
-    jobs.push(Job::Scan { also, kept_in });
+    also
 }
 
 fn is_on_disk(leaf: Option<&Leaf>) -> bool {

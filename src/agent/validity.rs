@@ -1,11 +1,11 @@
-//! How long a snapshot holds if nothing happens: staples and certificates end by themselves. No IO.
+//! How long a snapshot and the agenda hold if nothing happens: staples and certificates end by themselves. No IO.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::peer::Served;
-use super::world::World;
+use super::world::{Leaf, World, life};
 use crate::clock::Moment;
 
 /// The wall clock is slewed by less than that between two looks at the agenda; what is more is a step.
@@ -26,6 +26,41 @@ impl World {
     pub(super) fn is_snapshot_over(&self, now: Moment) -> bool {
         self.snapshot_validity.is_none_or(|validity| validity.is_over(now))
     }
+
+    /// Whether the agenda would come out as it is if it were made anew, and nothing waits to be installed or kept: the
+    /// clocks agree as they did, nobody wishes to be left alone, and nothing failed.
+    pub(super) fn is_at_rest(&self, now: Moment) -> bool {
+        !is_another_time(self.agenda_made, now)
+            && self.disk.troubles.is_empty()
+            && self.wishes.is_empty()
+            && self.peers.iter().all(|peer| peer.pending.is_empty() && peer.refused.is_empty())
+            && self.leaves.values().all(|leaf| leaf.is_at_rest(now))
+    }
+}
+
+impl Leaf {
+    /// Whether only the life of its staple says when to ask for the next one, if anybody is to be asked at all.
+    fn is_at_rest(&self, now: Moment) -> bool {
+        if self.hands_off.is_some() || self.responders.is_empty() {
+            return true;
+        }
+        let in_force = self.staple.as_ref().filter(|staple| staple.is_in_force(now.wall));
+        self.restored
+            && self.certificate.not_after() >= now.wall
+            && self
+                .ask
+                .as_ref()
+                .zip(in_force)
+                .is_some_and(|(ask, staple)| self.progress.goes_by_life(life(staple), ask.jitter, now))
+    }
+}
+
+/// Whether the wall clock was stepped since, or it is so long ago that nobody should rely on it.
+fn is_another_time(made: Moment, now: Moment) -> bool {
+    let passed = now.monotonic.since(made.monotonic);
+    let by_the_wall = now.wall.duration_since(made.wall);
+    let step = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX).saturating_sub(by_the_wall);
+    passed >= LONGEST || step.abs() >= STEP
 }
 
 impl Validity {
@@ -44,10 +79,7 @@ impl Validity {
 
     /// Whether it is over, or the wall clock was stepped: then everything that is due is due at another time.
     fn is_over(&self, now: Moment) -> bool {
-        let passed = now.monotonic.since(self.made.monotonic);
-        let by_the_wall = now.wall.duration_since(self.made.wall);
-        let step = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX).saturating_sub(by_the_wall);
-        now.wall >= self.until || passed >= LONGEST || step.abs() >= STEP
+        now.wall >= self.until || is_another_time(self.made, now)
     }
 }
 

@@ -51,7 +51,9 @@ pub(super) struct World {
     pub(super) changed: BTreeSet<Fingerprint>,
     pub(super) disk: Disk,
     pub(super) scan: Scan,
-    pub(super) agenda_made: Monotonic,
+    pub(super) agenda_made: Moment,
+    /// When to see whether it has to be made anew.
+    pub(super) agenda_next: Monotonic,
     pub(super) sweep_again: Monotonic,
     /// When everything that is kept is read again: somebody may have been there.
     pub(super) inspect_again: Monotonic,
@@ -79,6 +81,8 @@ pub(super) struct Scan {
     pub(super) done_once: bool,
     /// HAProxy has loaded something else since the last one: also what is on disk unchanged may mean something else.
     pub(super) outdated: bool,
+    /// What HAProxy runs and no file holds, as far as it was worked out since either changed.
+    pub(super) also: Option<Vec<PathBuf>>,
     /// Where files are kept, as it was when they were looked for there.
     pub(super) kept_in: Directories,
     /// Something was kept since they were listed to be looked for.
@@ -217,10 +221,12 @@ impl World {
                 next: now.monotonic,
                 done_once: false,
                 outdated: true,
+                also: None,
                 kept_in: Directories::default(),
                 kept_anew: false,
             },
-            agenda_made: now.monotonic,
+            agenda_made: now,
+            agenda_next: now.monotonic.after(cadence.agenda()),
             sweep_again: now.monotonic,
             inspect_again: now.monotonic,
             started_at: now.wall,

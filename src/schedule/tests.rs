@@ -338,6 +338,30 @@ proptest! {
 
     /// Whatever a cache says about freshness, a staple that is due is asked for within a quarter of what is left of it.
     #[test]
+    fn what_goes_by_life_alone_is_due_at_the_same_instant_whenever_that_is_worked_out(
+        validity in seconds(301..5_000_000),
+        jitter in 0.0..1.0_f64,
+        (ended, then, later_on) in (0.0..1.0_f64, 0.0..1.0_f64, 0.0..1.0_f64),
+        attempt in proptest::option::of(outcome()),
+    ) {
+        let held = life(validity);
+        let served = between(start(), held.effective_end);
+        let mut progress = Progress::default();
+        if let Some(attempt) = attempt {
+            progress.record(attempt, 1, None, Monotonic::new(served.mul_f64(ended)));
+        }
+        let at = |share: f64| moment(served.mul_f64(ended + (0.999 - ended).max(0.0) * share));
+        let (then, now) = (at(then.min(later_on)), at(then.max(later_on)));
+        prop_assume!(then.wall < held.effective_end && now.wall < held.effective_end);
+        if progress.goes_by_life(held, Jitter(jitter), then) {
+            prop_assert!(progress.goes_by_life(held, Jitter(jitter), now));
+            let due = |now: Moment| progress.next_attempt(Some(held), Jitter(jitter), HOUR, now);
+            // Past its refresh point it is due at once, at any time.
+            prop_assert!(due(then) == due(now) || due(now) <= now.monotonic);
+        }
+    }
+
+    #[test]
     fn no_freshness_keeps_a_renewal_away(
         jitter in 0.0..1.0_f64,
         interval in seconds(10..40_000),

@@ -279,6 +279,7 @@ fn forget_what_is_gone(world: &mut World) {
 
 /// Brings together what is on disk and what is loaded: who is left alone, who is offered what.
 fn join(world: &mut World, now: Moment) {
+    world.scan.also = None;
     let (files, leaves, path_map) = (&world.files, &world.leaves, &world.settings.path_map);
     for peer in &mut world.peers {
         peer.assume(|name| {
