@@ -133,7 +133,7 @@ mutants: ## Break the verifier in every way that cargo-mutants knows, and see th
 	@scripts/setup mutants
 	cargo mutants --cap-lints true --file 'src/ocsp/*.rs' -- --locked --lib ocsp::
 
-# BENCH=cold,native,script,reload,warm,steady N=1000 LATENCY=50ms RUNS=3 choose what is measured (benches/live/options.rs has
+# BENCH=cold,placed,native,script,reload,warm,steady N=1000 LATENCY=50ms RUNS=3 choose what is measured (benches/live/options.rs has
 # all of them), STAPLER_BIN=path another build of the program, HAPROXY_BINS as above.
 .PHONY: bench
 bench: ## 10, 1000 and 10000 certificates: start, reload, idle; beside HAProxy's own ocsp-update and a script

@@ -13,14 +13,26 @@ use crate::support::haproxy::Mode;
 /// `STAPLER_CONCURRENCY`'s default: the requests of one host that are under way at once.
 const IN_FLIGHT: f64 = 32.0;
 
+/// What HAProxy has for staples when the program starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// Nothing: each certificate gets its place by a transaction.
+    None,
+    /// A place for each, made of an empty `.ocsp` file.
+    Empty,
+}
+
 /// Runs it and gives the time to the last staple.
-pub fn measure(site: &Site, options: &Options, latency: Duration, report: &mut Report) -> Time {
+pub fn measure(site: &Site, options: &Options, latency: Duration, places: Places, report: &mut Report) -> Time {
     let count = site.leaves.len();
     let certificates = f64::from(u32::try_from(count).expect("a count"));
     let mut samples = Samples::default();
     for run in 0..options.runs {
         site.ca.open(latency);
-        let scene = Scene::new(site, options, Mode::Single);
+        let scene = match places {
+            Places::None => Scene::new(site, options, Mode::Single),
+            Places::Empty => Scene::placed(site, options, Mode::Single),
+        };
         let start = Instant::now();
         let mut stapler = scene.stapler().start();
         let sight = scene.watch(start);
@@ -44,13 +56,13 @@ pub fn measure(site: &Site, options: &Options, latency: Duration, report: &mut R
         samples.in_flight.push(count_of(asked.peak_in_flight));
         samples.connections.push(count_of(asked.connections));
         scene.check_by_handshake();
-        if run == 0 && count >= 1000 {
+        if run == 0 && count >= 1000 && places == Places::None {
             let status = stapler.status().expect("it answers");
             spread(&status, count);
         }
         stapler.stop();
     }
-    samples.report(count, certificates, latency, report)
+    samples.report(count, certificates, latency, places, report)
 }
 
 #[derive(Default)]
@@ -66,8 +78,12 @@ struct Samples {
 }
 
 impl Samples {
-    fn report(self, count: usize, certificates: f64, latency: Duration, report: &mut Report) -> Time {
-        let what = |what: &str| format!("{count} certificates, {latency:?}: {what}");
+    fn report(self, count: usize, certificates: f64, latency: Duration, places: Places, report: &mut Report) -> Time {
+        let before = match places {
+            Places::None => "",
+            Places::Empty => ", HAProxy has a place for each",
+        };
+        let what = |what: &str| format!("{count} certificates, {latency:?}{before}: {what}");
         let floor = (certificates / IN_FLIGHT).ceil() * latency.as_secs_f64();
         let at_most = |limit, holds: bool| holds.then_some(Target::AtMost(limit));
         let few = count <= 10;

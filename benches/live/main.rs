@@ -30,6 +30,7 @@ mod warm;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use cold::Places;
 use options::{Figure, Options};
 use report::{Race, Report, Row, Target, Unit, load};
 use site::Site;
@@ -66,13 +67,17 @@ fn measure(count: usize, options: &Options, report: &mut Report) {
     for latency in options.latencies.clone().unwrap_or_else(|| LATENCIES.to_vec()) {
         let mut race = Race::default();
         if options.wants(Figure::Cold) {
-            let ours = cold::measure(&site, options, latency, report);
+            let ours = cold::measure(&site, options, latency, Places::None, report);
             if let Some(fewer) = report.ours(count / 10, latency).filter(|_| count == MANY && !latency.is_zero()) {
                 let what = format!("{count} certificates, {latency:?}: in times of the time of a tenth");
                 let row = Row::new(what, Unit::Times, vec![ours.seconds / fewer.seconds]);
                 report.add(row.target(Some(Target::AtMost(10.5))));
             }
             race.ours = Some(ours);
+        }
+        // What is left of it without HAProxy's transactions.
+        if options.wants(Figure::Placed) && latency.is_zero() {
+            cold::measure(&site, options, latency, Places::Empty, report);
         }
         if options.wants(Figure::Native) {
             race.native = others::native(&site, options, latency);

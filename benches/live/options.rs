@@ -14,6 +14,8 @@ use crate::support::haproxy::Haproxy;
 pub enum Figure {
     /// From a start without anything to all staples.
     Cold,
+    /// The same where HAProxy was started with empty `.ocsp` files, and so has a place for each staple.
+    Placed,
     /// HAProxy's own updater.
     Native,
     /// A shell script around `openssl ocsp` and socat.
@@ -27,8 +29,9 @@ pub enum Figure {
 }
 
 impl Figure {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 7] = [
         ("cold", Self::Cold),
+        ("placed", Self::Placed),
         ("native", Self::Native),
         ("script", Self::Script),
         ("reload", Self::Reload),

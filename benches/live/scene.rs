@@ -30,6 +30,16 @@ impl<'a> Scene<'a> {
     /// With the directory of certificates on the bind line.
     pub fn new(site: &'a Site, options: &'a Options, mode: Mode) -> Self {
         site.forget();
+        Self::with(site, options, mode)
+    }
+
+    /// The same with a place for each staple from the start.
+    pub fn placed(site: &'a Site, options: &'a Options, mode: Mode) -> Self {
+        site.place();
+        Self::with(site, options, mode)
+    }
+
+    fn with(site: &'a Site, options: &'a Options, mode: Mode) -> Self {
         let haproxy = builder(options).mode(mode).bind(&format!("crt {}", site.certs_dir().display())).start();
         Self { haproxy, site, options, state: TempDir::new().expect("a temporary directory") }
     }
