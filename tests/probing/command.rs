@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use tempfile::TempDir;
 
 use crate::site::plain;
+use crate::support::client::stapled_bytes;
 use crate::support::haproxy::Haproxy;
 use crate::support::pki::{Identity, KeyKind};
 use crate::support::response::{Response, revoked};
@@ -150,7 +151,12 @@ fn what_haproxy_was_made_to_staple_is_judged_all_the_same() {
     let seen = probe(haproxy.port(), &["--servername", "forged.test"]);
     seen.assert_bad("refused", "stapled, but the staple is refused: its signature is not that of");
     let seen = probe(haproxy.port(), &["--servername", "trailed.test"]);
-    seen.assert_bad("refused", "stapled, but the staple is refused: it is not a well-formed");
+    // HAProxy 3.4 leaves off what follows the response.
+    if stapled_bytes(haproxy.port(), "trailed.test").unwrap().ends_with(&[0; 9]) {
+        seen.assert_bad("refused", "stapled, but the staple is refused: it is not a well-formed");
+    } else {
+        seen.assert_good();
+    }
     // Several names, one after the other, each with its own verdict; the worst decides.
     let seen = probe(haproxy.port(), &["--servername", "trailed.test", "--servername", "forged.test"]);
     assert_eq!((seen.code, seen.json["probes"].as_array().unwrap().len()), (1, 2));
