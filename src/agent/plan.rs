@@ -343,7 +343,7 @@ fn items(peer: &Peer, leaves: &Leaves, on_revoked: OnRevoked, now: Moment) -> Ve
                 stapling: stapling(peer, loaded),
                 leaf: leaf.certificate.clone(),
                 issuer: leaf.issuer.clone()?,
-                chained: leaf.is_chained() && !peer.chainless.contains(name),
+                chained: leaf.is_chained() && !peer.chainless.contains(name) && peer.outlives_failed_commits(),
                 id: leaf.ask.as_ref()?.key.clone(),
                 staple: leaf.installable(on_revoked, now.wall)?.clone(),
             })

@@ -84,7 +84,7 @@ fn journals(stapler: &Stapler) -> Vec<String> {
     listing(&stapler.state_dir()).into_iter().filter(|name| name.ends_with(".journal")).collect()
 }
 
-fn is_before(haproxy: &Haproxy, major: u32, minor: u32) -> bool {
+pub(crate) fn is_before(haproxy: &Haproxy, major: u32, minor: u32) -> bool {
     let version = haproxy.version();
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     (numbers.next(), numbers.next()) < (Some(major), Some(minor))

@@ -12,6 +12,7 @@ use super::{
     Ca, assert_accepted, assert_genuine, beside, listing, metric, say, staple, stapler_for, wait_for_staple,
     wait_for_staples,
 };
+use crate::crashing::is_before;
 use crate::recorder::{Recorder, transactions};
 
 /// Two certificates with their chain and one without.
@@ -171,8 +172,10 @@ fn haproxy_is_written_to_only_when_the_bytes_differ() {
     stapler.wait_until("/status to agree", |status| status["states"]["stapled"] == 3);
     assert_eq!(metric(&stapler, "staple_installs_total"), 3.0);
     let writes = recorder.writes();
-    // Three transactions of two commands each; the one that lacks its issuer needs a third.
-    assert_eq!(transactions(&writes).len(), 7, "{writes:#?}");
+    // Three transactions of two commands each; the one that lacks its issuer needs a third. HAProxy before 2.4, which keeps a
+    // transaction whose commit fails, is told each issuer.
+    let commands = if is_before(&haproxy, 2, 4) { 9 } else { 7 };
+    assert_eq!(transactions(&writes).len(), commands, "{writes:#?}");
     several_looks_later();
     assert_eq!(recorder.writes(), writes);
     let pending = stapler.log().lines().filter(|line| line.contains("state=\"pending\"")).count();
