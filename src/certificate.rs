@@ -240,7 +240,7 @@ impl Certificate {
         &self.0.issuer
     }
 
-    /// Both, to be kept.
+    /// Both, shared with whoever keeps them.
     pub(crate) fn names(&self) -> (Arc<str>, Arc<str>) {
         (self.0.subject.clone(), self.0.issuer.clone())
     }

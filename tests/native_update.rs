@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use site::{Authority, metric, stapler_for, wait_for_state};
 use support::client::{openssl_judges, stapled_bytes};
-use support::haproxy::Haproxy;
+use support::haproxy::{Haproxy, is_before};
 use support::pki::Identity;
 use support::responder::Behaviour;
 use support::stapler::Stapler;
@@ -43,7 +43,7 @@ impl Scene {
         write("");
         let mut haproxy = builder.bind(&format!("crt-list {}", list.display())).start();
         write(" [ocsp-update on]");
-        if is_before_2_8(&haproxy.version()) {
+        if is_before(&haproxy.version(), 2, 8) {
             let (fine, words) = haproxy.check();
             assert!(!fine && words.contains("ocsp-update"), "{words}");
             return None;
@@ -84,11 +84,6 @@ impl Scene {
         }
         assert!(!self.haproxy.certificate("native.pem.ocsp").exists());
     }
-}
-
-fn is_before_2_8(version: &str) -> bool {
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) < (Some(2), Some(8))
 }
 
 /// The entry of the native certificate, once it is in this state and served or not.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use crate::site::Leaf;
-use crate::support::haproxy::{Haproxy, ask};
+use crate::support::haproxy::{Haproxy, ask, is_before};
 
 /// Entries asked for on one connection: their names and answers fit HAProxy's buffers.
 const AT_ONCE: usize = 32;
@@ -25,7 +25,7 @@ pub struct Sight {
 ///
 /// HAProxy 2.8 and later show the bytes themselves; before, the text of an answer names the serial number.
 pub fn watch(haproxy: &Haproxy, leaves: &[Leaf], start: Instant, patience: Duration) -> Sight {
-    let (socket, shows_bytes) = (haproxy.socket(), !is_before_2_8(&haproxy.version()));
+    let (socket, shows_bytes) = (haproxy.socket(), !is_before(&haproxy.version(), 2, 8));
     let mut left: Vec<Expected<'_>> = leaves.iter().map(|leaf| Expected::new(leaf, shows_bytes)).collect();
     let mut sight = Sight { first: None, all: None, count: 0 };
     let mut next = 0;
@@ -76,10 +76,4 @@ impl<'a> Expected<'a> {
             Self { question: format!("show ssl ocsp-response {entry}"), mark: serial.into() }
         }
     }
-}
-
-/// HAProxy 2.8 brought the updater, and answers in base64.
-pub fn is_before_2_8(version: &str) -> bool {
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) < (Some(2), Some(8))
 }

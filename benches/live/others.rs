@@ -10,13 +10,14 @@ use crate::report::Time;
 use crate::scene::builder;
 use crate::site::Site;
 use crate::support::client::write_root;
+use crate::support::haproxy::is_before;
 use crate::support::process::run_well;
 
 /// HAProxy's own updater, from the moment it serves; none before 2.8, which has none.
 pub fn native(site: &Site, options: &Options, latency: Duration) -> Option<Time> {
     let builder = builder(options);
     let version = builder.version();
-    if eyes::is_before_2_8(&version) {
+    if is_before(&version, 2, 8) {
         println!("  HAProxy {version} has no ocsp-update");
         return None;
     }

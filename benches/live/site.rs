@@ -66,17 +66,19 @@ impl Site {
     /// Removes what a run has left beside the certificates.
     pub fn forget(&self) {
         for leaf in &self.leaves {
-            let _ = std::fs::remove_file(self.file(leaf).with_extension("pem.ocsp"));
+            let _ = std::fs::remove_file(self.ocsp_file(leaf));
         }
     }
-}
 
-impl Site {
     /// Puts an empty `.ocsp` file beside each certificate: HAProxy makes a place for a staple of it.
     pub fn place(&self) {
         for leaf in &self.leaves {
-            std::fs::write(self.file(leaf).with_extension("pem.ocsp"), "").expect("write an empty file");
+            std::fs::write(self.ocsp_file(leaf), "").expect("write an empty file");
         }
+    }
+
+    fn ocsp_file(&self, leaf: &Leaf) -> PathBuf {
+        self.file(leaf).with_extension("pem.ocsp")
     }
 }
 

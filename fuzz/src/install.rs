@@ -1,8 +1,6 @@
 //! Any conversation while a staple is brought into HAProxy: no foreign transaction is ever ended, and nothing is called
 //! installed that HAProxy did not show or say.
 
-use std::collections::BTreeSet;
-
 use haproxy_stapler::haproxy::{
     self, CertIdKey, Entries, Installation, IssuerKnowledge, Outcome, OverwritePolicy, Process, Proof, StapleView,
     Stapling,
@@ -55,7 +53,7 @@ pub fn check(input: &[u8]) -> bool {
 /// HAProxy has one transaction for everyone: only what we created is ours to end, and before 3.1 none is opened but right
 /// after HAProxy said that there is none.
 fn hold_transactions(process: &Process, conversation: &[Exchange]) {
-    let mut ours: BTreeSet<String> = BTreeSet::new();
+    let mut ours: Option<String> = None;
     let mut none_is_open = false;
     for exchange in conversation {
         let reply = exchange.reply.as_deref().unwrap_or_default();
@@ -67,7 +65,7 @@ fn hold_transactions(process: &Process, conversation: &[Exchange]) {
             } else if let Some(name) =
                 command.strip_prefix("commit ssl cert ").or_else(|| command.strip_prefix("abort ssl cert "))
             {
-                assert!(ours.contains(&unescaped(name)), "'{command}', and only {ours:?} are ours");
+                assert_eq!(Some(unescaped(name)), ours, "'{command}' about what is not ours");
             } else if let Some(name) = command.strip_prefix("set ssl cert ") {
                 let name = unescaped(name);
                 let of = |kind: &str| name.strip_suffix(kind).is_some_and(is_one);
@@ -77,13 +75,11 @@ fn hold_transactions(process: &Process, conversation: &[Exchange]) {
                 // Refused because of a lock, it is tried again.
                 none_is_open &= reply.contains("currently locked");
                 let about = |verb: &str| last.strip_prefix(verb)?.strip_suffix('!').map(str::to_owned);
-                if let Some(created) = about("Transaction created for certificate ") {
-                    ours.insert(created);
-                } else if let Some(updated) = about("Transaction updated for certificate ")
-                    && (is_first || !ours.contains(&updated))
-                {
+                if let Some(created) = about("Transaction created for certificate ").filter(|_| is_first) {
+                    ours = Some(created);
+                } else if let Some(updated) = about("Transaction updated for certificate ") {
                     // Somebody else's, and then none of ours is open.
-                    ours.clear();
+                    ours = ours.filter(|name| !is_first && *name == updated);
                 }
             }
         }

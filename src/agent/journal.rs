@@ -91,7 +91,7 @@ enum Noted {
 
 impl<H: RuntimeApi, T: Threads> Journalled<H, T> {
     pub(super) fn new(api: Arc<H>, journals: Journals<T>, journal: Journal, process: &Process, clock: Clock) -> Self {
-        let forget_at_commit = !process.version.is_at_least(2, 4);
+        let forget_at_commit = process.version.keeps_failed_transactions();
         Self { api, journals, journal, forget_at_commit, clock, state: Mutex::default() }
     }
 

@@ -122,12 +122,6 @@ impl Peer {
         !unused && !self.idle.contains(name)
     }
 
-    /// Whether a transaction ends with its commit also when that fails. HAProxy 2.2 and 2.3 keep it, and nobody may abort it
-    /// there. A commit fails for want of an issuer, and the file that HAProxy loaded may have been another than is there now.
-    pub(super) fn outlives_failed_commits(&self) -> bool {
-        self.process.as_ref().is_some_and(|process| process.version.is_at_least(2, 4))
-    }
-
     /// Whether HAProxy fetches this leaf's responses by itself, under every name.
     pub(super) fn updates_natively(&self, fingerprint: Fingerprint) -> bool {
         self.names(fingerprint).iter().all(|name| self.native.contains_key(name))

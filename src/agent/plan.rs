@@ -332,6 +332,8 @@ fn stapling(peer: &Peer, loaded: &LoadedCertificate) -> Stapling {
 }
 
 fn items(peer: &Peer, leaves: &Leaves, on_revoked: OnRevoked, now: Moment) -> Vec<Item> {
+    // A commit fails for want of an issuer, and the file that HAProxy loaded may have been another than is there now.
+    let must_not_fail = peer.process.as_ref().is_none_or(|process| process.version.keeps_failed_transactions());
     peer.pending
         .iter()
         .filter(|name| peer.refused.get(*name).is_none_or(|refused| refused.again <= now.monotonic))
@@ -343,7 +345,7 @@ fn items(peer: &Peer, leaves: &Leaves, on_revoked: OnRevoked, now: Moment) -> Ve
                 stapling: stapling(peer, loaded),
                 leaf: leaf.certificate.clone(),
                 issuer: leaf.issuer.clone()?,
-                chained: leaf.is_chained() && !peer.chainless.contains(name) && peer.outlives_failed_commits(),
+                chained: leaf.is_chained() && !peer.chainless.contains(name) && !must_not_fail,
                 id: leaf.ask.as_ref()?.key.clone(),
                 staple: leaf.installable(on_revoked, now.wall)?.clone(),
             })

@@ -209,9 +209,9 @@ impl Command {
 
     /// This one, which has no payload, and `next` in one request; none if they would not fit.
     pub(super) fn then(&self, next: &Self) -> Option<Self> {
-        let length = |command: &Self| command.parts.iter().map(|part| part.len() + "@1 ;".len()).sum::<usize>();
+        let line: usize = self.parts.iter().chain(&next.parts).map(|part| cost(part)).sum();
         let payload = next.payload.as_ref().map_or(0, String::len);
-        (self.payload.is_none() && length(self) + length(next) + payload <= PIPELINE).then(|| Self {
+        (self.payload.is_none() && line + payload <= PIPELINE).then(|| Self {
             parts: self.parts.iter().chain(&next.parts).cloned().collect(),
             payload: next.payload.clone(),
         })
@@ -226,7 +226,7 @@ impl Command {
         let mut requests: Vec<Self> = Vec::new();
         let mut length = PIPELINE;
         for part in parts {
-            let cost = part.len() + "@1 ;".len();
+            let cost = cost(&part);
             length += cost;
             match requests.last_mut() {
                 Some(request) if length <= PIPELINE => request.parts.push(part),
@@ -242,6 +242,11 @@ impl Command {
     fn line(text: &str) -> Self {
         Self { parts: vec![text.to_owned()], payload: None }
     }
+}
+
+/// What a command takes of its line, with a master's prefix.
+const fn cost(part: &str) -> usize {
+    part.len() + "@1 ;".len()
 }
 
 /// The first command, without the payload: for messages.

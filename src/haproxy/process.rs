@@ -67,6 +67,12 @@ impl Version {
         self.patch.is_none_or(|patch| patch < first_fixed)
     }
 
+    /// Whether a transaction whose commit failed stays open, and HAProxy crashes when that one is aborted.
+    #[must_use]
+    pub fn keeps_failed_transactions(&self) -> bool {
+        !self.is_at_least(2, 4)
+    }
+
     /// Whether `a.pem.rsa` and `a.pem.ecdsa` are one store named `a.pem`.
     #[must_use]
     pub fn bundles(&self) -> bool {

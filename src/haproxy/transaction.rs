@@ -59,7 +59,7 @@ impl Commands {
     }
 }
 
-/// How far one request leads from a transaction to the next: each exchange costs as much as a commit.
+/// How far one request leads from a transaction to the next: each exchange takes its time, and nobody else can open one meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Only to the end of the transaction. The journal of HAProxy 2.2 and 2.3 goes right before a commit and comes back
@@ -99,16 +99,14 @@ impl<A: RuntimeApi> Transactions<'_, A> {
         commands: &Commands,
     ) -> (Option<Result<(), InstallError>>, Result<Open, InstallError>) {
         let Some(open) = open else { return (None, self.begin(name, commands).await) };
+        let question = Command::ask_for_transaction();
         let next = match self.step {
             Step::Commit => None,
-            Step::Question => Some(Command::ask_for_transaction()),
-            Step::Open => Some(commands.response.clone()),
+            Step::Question => Some(&question),
+            Step::Open => Some(&commands.response),
         };
-        let both = next.and_then(|next| Some((Command::commit(&open.certificate).ok()?.then(&next)?, next)));
-        let Some((both, next)) = both else {
-            let committed = self.commit(&open).await;
-            return (Some(committed), self.begin(name, commands).await);
-        };
+        let both = next.and_then(|next| Command::commit(&open.certificate).ok()?.then(next));
+        let Some(both) = both else { return self.one_by_one(&open, name, commands).await };
         let reply = match self.api.exchange(&both).await {
             Ok(reply) => reply,
             // Another command would but wait as long.
@@ -117,23 +115,33 @@ impl<A: RuntimeApi> Transactions<'_, A> {
             }
             Err(error) => {
                 // Torn off, by a reload or for its length. The first error is the one to tell.
-                let committed = self.commit(&open).await.map_err(|_| error.into());
-                return (Some(committed), self.begin(name, commands).await);
+                let (committed, opened) = self.one_by_one(&open, name, commands).await;
+                return (committed.map(|committed| committed.map_err(|_| error.into())), opened);
             }
         };
         let Some((commit, answer)) = split(&reply) else {
-            // Locked, or too long together: one by one, HAProxy says again what became of them.
-            let committed = self.commit(&open).await;
-            return (Some(committed), self.begin(name, commands).await);
+            // Locked, or too long together: HAProxy says again what became of them.
+            return self.one_by_one(&open, name, commands).await;
         };
         let committed = self.committed(&open, commit).await;
         let opened = match self.step {
             Step::Open if !answer.contains(LOCKED) => self.opened(name, commands, answer).await,
-            Step::Question if next.is_answered_by_none(answer) => self.open(name, commands).await,
+            Step::Question if question.is_answered_by_none(answer) => self.open(name, commands).await,
             // It is asked again, and then it tells whose transaction is in the way.
             Step::Open | Step::Question | Step::Commit => self.begin(name, commands).await,
         };
         (Some(committed), opened)
+    }
+
+    /// The same in a request each.
+    async fn one_by_one(
+        &self,
+        open: &Open,
+        name: &str,
+        commands: &Commands,
+    ) -> (Option<Result<(), InstallError>>, Result<Open, InstallError>) {
+        let committed = self.commit(open).await;
+        (Some(committed), self.begin(name, commands).await)
     }
 
     /// Commits what is open, if anything is.
@@ -231,13 +239,15 @@ fn split(reply: &str) -> Option<(&str, &str)> {
             *end += line.len();
             Some((*end, line))
         });
-        lines.find_map(|(end, line)| line.trim_end().ends_with(word).then_some(end))
+        // A certificate may be called like that, and is named at the end of what is said about its transaction.
+        let is_end = |line: &str| line.trim_end().ends_with(word) && !line.starts_with("Transaction ");
+        lines.find_map(|(end, line)| is_end(line).then_some(end))
     });
     match (end, Said::of(reply)) {
         (Some(end), _) => reply.split_at_checked(end),
-        // However the commit was refused, the next one is ours.
-        (None, Said::Created(_)) => Some((reply, reply)),
-        (None, _) => None,
+        // However the commit was refused, the next one is ours, or somebody else's.
+        (None, Said::Created(_) | Said::Updated(_)) => Some((reply, reply)),
+        (None, Said::Neither) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::recorder::{Hold, Recorder};
-use super::support::haproxy::Haproxy;
+use super::support::haproxy::{Haproxy, is_before};
 use super::support::pki::Identity;
 use super::support::stapler::Stapler;
 use super::support::{PATIENCE, wait_for};
@@ -84,12 +84,6 @@ fn journals(stapler: &Stapler) -> Vec<String> {
     listing(&stapler.state_dir()).into_iter().filter(|name| name.ends_with(".journal")).collect()
 }
 
-pub(crate) fn is_before(haproxy: &Haproxy, major: u32, minor: u32) -> bool {
-    let version = haproxy.version();
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) < (Some(major), Some(minor))
-}
-
 fn the_next_start_aborts_it(hold: Hold) {
     let mut wreck = Wreck::new(hold);
     let start = Instant::now();
@@ -110,7 +104,7 @@ fn a_kill_after_the_first_step() {
 #[test]
 fn a_kill_before_the_commit() {
     let hold = Hold::Command("commit ssl cert ");
-    if is_before(&Haproxy::builder().file("a.pem", Ca::new().leaf("a.test").combined_pem()).start(), 2, 4) {
+    if is_before(&Haproxy::builder().version(), 2, 4) {
         // There, HAProxy keeps a transaction whose commit failed, and crashes when it is aborted. What was sent may have
         // failed, so it is not ours to abort any more, and no journal says so.
         let ca = Ca::new();

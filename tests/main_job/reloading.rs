@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use openssl::base64::encode_block;
 
-use super::support::haproxy::{Haproxy, Mode};
+use super::support::haproxy::{Haproxy, Mode, is_before};
 use super::support::pki::Identity;
 use super::support::response::Response;
 use super::support::{PATIENCE, wait_for};
@@ -12,7 +12,6 @@ use super::{
     Ca, assert_accepted, assert_genuine, beside, listing, metric, say, staple, stapler_for, wait_for_staple,
     wait_for_staples,
 };
-use crate::crashing::is_before;
 use crate::recorder::{Recorder, transactions};
 
 /// Two certificates with their chain and one without.
@@ -174,7 +173,7 @@ fn haproxy_is_written_to_only_when_the_bytes_differ() {
     let writes = recorder.writes();
     // Three transactions of two commands each; the one that lacks its issuer needs a third. HAProxy before 2.4, which keeps a
     // transaction whose commit fails, is told each issuer.
-    let commands = if is_before(&haproxy, 2, 4) { 9 } else { 7 };
+    let commands = if is_before(&haproxy.version(), 2, 4) { 9 } else { 7 };
     assert_eq!(transactions(&writes).len(), commands, "{writes:#?}");
     several_looks_later();
     assert_eq!(recorder.writes(), writes);

@@ -119,7 +119,8 @@ impl Scene {
             !self.oracle.keeps_no_files() && KINDS[place].shape != Shape::Orphan && !KINDS[place].hosts.is_empty();
         match kept {
             // What somebody put there is theirs; where nothing is to be kept, it is not replaced either.
-            Some(der) if !fit(&der) && keeps && !withheld => Some(format!("{file}.ocsp holds nothing good")),
+            Some(_) if withheld && self.is_file_meddled_with(place) => None,
+            Some(der) if !fit(&der) && keeps => Some(format!("{file}.ocsp holds nothing good")),
             None if keeps && !withheld => Some(format!("there is no {file}.ocsp")),
             _ => None,
         }

@@ -29,7 +29,7 @@ use crate::everything::samples;
 use crate::page::Page;
 use crate::site::{Authority, stapler_for, wait_for_state};
 use crate::support::client::{handshake, openssl_judges, s_client};
-use crate::support::haproxy::Haproxy;
+use crate::support::haproxy::{Haproxy, is_before};
 use crate::support::now;
 use crate::support::pki::Identity;
 use crate::support::responder::Behaviour;
@@ -97,7 +97,7 @@ impl Site {
     fn start() -> Self {
         let authority = Authority::start();
         let url = authority.responder.url();
-        let updates_itself = !is_before_2_8(&Haproxy::builder().version());
+        let updates_itself = !is_before(&Haproxy::builder().version(), 2, 8);
         let leaf = |state: &'static str| {
             let draft = authority.root.leaf(&server_name(state));
             let leaf = match state {
@@ -187,11 +187,6 @@ fn haproxy(leaves: &[(&'static str, Identity)]) -> Haproxy {
     }
     fs::write(&list, lines).unwrap();
     builder.bind(&format!("crt-list {}", list.display())).start()
-}
-
-fn is_before_2_8(version: &str) -> bool {
-    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    (numbers.next(), numbers.next()) < (Some(2), Some(8))
 }
 
 #[test]

@@ -408,3 +408,9 @@ pub fn info(socket: &Path, field: &str) -> Option<String> {
     let value = answer.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(": "))?;
     Some(value.trim().to_owned())
 }
+
+/// Whether a version, as HAProxy tells it, is older than this one.
+pub fn is_before(version: &str, major: u32, minor: u32) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) < (Some(major), Some(minor))
+}

@@ -149,6 +149,7 @@ fn restore(world: &mut World, restored: Restored, now: Moment) {
     }
     leaf.kept = restored.state;
     // Only what this program kept is its to remove later: the state directory holds the same bytes.
+    // In place: there is room for one, which is what nearly all have.
     leaf.kept_beside.clear();
     for (ocsp, staple) in restored.beside {
         if leaf.kept.as_ref() == Some(&staple) {

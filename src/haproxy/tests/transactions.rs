@@ -93,6 +93,18 @@ async fn the_next_one_goes_on_whatever_became_of_the_one_before() {
     assert!(matches!(&results[0], Err(InstallError::CommitFailed { reply }) if reply.starts_with("No ongoing")));
     assert_eq!(results[1], Ok(()));
 
+    let updated = "Transaction updated for certificate /c/b.pem!\n\n";
+    let both = ["No ongoing transaction! !\nCan't commit /c/a.pem!\n\n", updated].concat();
+    let results = talk("3.4.7", &BOTH, &[QUESTION, SET_A, (INTO_B, &both)]).await;
+    assert!(matches!(results[1], Err(InstallError::ForeignTransaction { .. })), "{results:?}");
+
+    let names = ["/c/a.pem", "/c/Success"];
+    let created = "Transaction created for certificate /c/Success!\n\n";
+    let both = ["No ongoing transaction! !\nCan't commit /c/a.pem!\n\n", created].concat();
+    let into = "commit ssl cert /c/a.pem;set ssl cert /c/Success.ocsp";
+    let commit = ("commit ssl cert /c/Success", "Committing /c/Success.\nSuccess!\n\n");
+    assert_eq!(talk("3.4.7", &names, &[QUESTION, SET_A, (into, &both), commit]).await[1], Ok(()));
+
     let ignored =
         "Committing /c/a.pem\nLoading: Certificate ID does not match. Content will be ignored.\n\n.\nSuccess!\n\n";
     let both = [ignored, SET_B.1].concat();

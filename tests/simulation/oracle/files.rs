@@ -31,6 +31,11 @@ impl Scene {
         }
     }
 
+    /// Whether what is there is still what somebody else put there.
+    pub(crate) fn is_file_meddled_with(&self, place: usize) -> bool {
+        self.oracle.files.get(&place).is_some_and(|view| view.meddled_at.is_some())
+    }
+
     fn has_changed(&mut self, place: usize) -> bool {
         let stamp = fs::metadata(self.site.ocsp(place)).ok();
         let stamp = stamp.map(|file| (file.ino(), file.mtime(), file.mtime_nsec(), file.size()));
