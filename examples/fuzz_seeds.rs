@@ -35,6 +35,9 @@ use support::pki::{Identity, KeyKind};
 use support::response::{Digest, LIFETIME, Response, by_key, cert_id, refusal, revoked, unknown_extension};
 use x509_ocsp::{CertStatus, OcspResponseStatus};
 
+/// The files that hold the certificate, by the names that the target `install` gives them.
+const FILES: [&str; 3] = ["site.pem", "a;b.pem", "site.pem.ocsp.pem"];
+
 /// Everything that is written goes below here.
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
@@ -160,32 +163,20 @@ impl Authority {
             let native = native.global("ocsp-update.mode on").start();
             self.hear(&native, &good, Stapling::On, &[(&branch, "native", "native")]);
         }
+        self.hear_several(binary, &branch, &good);
+        // And a HAProxy that goes on where everything is said.
+        let stapled = fs::read(fuzz().join(format!("seeds/survey/{branch}-stapled"))).unwrap();
+        write(&format!("seeds/survey/{branch}-talkative"), &[&*stapled, b"\0Unknown command"].concat());
     }
 
     /// Brings a staple in and keeps what HAProxy said before and meanwhile, under these names; once without any.
     fn hear(&self, haproxy: &Haproxy, der: &[u8], stapling: Stapling, names: &[(&str, &str, &str)]) {
         let name = haproxy.certificate("site.pem").display().to_string();
-        let address = haproxy.socket().display().to_string().parse().expect("an address");
-        let ear = Ear { socket: Socket::new(address, Duration::from_secs(10)), heard: Mutex::default() };
-        let read = |identity: &Identity| Certificate::from_der(identity.der()).unwrap();
-        let (leaf, root, now) = (read(&self.leaf), read(&self.root), support::now());
-        let id = CertId::new(&leaf, &root).unwrap();
-        let staple = Staple::new(ocsp::verify(der, &leaf, &root, now).unwrap(), &id, now).unwrap();
-        let installation = Installation {
-            name: &name,
-            id: &CertIdKey::from(&id),
-            stapling,
-            issuer: IssuerKnowledge::InChain,
-            staple: StapleView::from(&staple),
-            overwrite: OverwritePolicy::KeepNewer,
-        };
-        let keep = |path: &str, head: &[u8]| {
-            let heard = std::mem::take(&mut *ear.heard.lock().unwrap()).join("\0");
-            // As if the certificate were where the target thinks it is.
-            write(path, &[head, heard.replace(&name, "/etc/haproxy/certs/site.pem").as_bytes()].concat());
-        };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        let ear = Ear::new(haproxy);
+        let staple = self.staple(der);
+        let id = CertIdKey::from(&self.id());
+        let installation = installation(&name, &id, stapling, &staple);
+        run(async {
             for (branch, before, during) in names {
                 let process = haproxy::look(&ear).await.unwrap();
                 let survey = haproxy::survey(&ear, &process, &Known::default()).await.unwrap();
@@ -193,25 +184,77 @@ impl Authority {
                 if let Some(key) = entries.keys().next() {
                     haproxy::held(&ear, &process, &EntryName::Key((*key).to_owned())).await.unwrap();
                 }
-                keep(&format!("seeds/survey/{branch}-{before}"), &[]);
+                ear.keep(&format!("seeds/survey/{branch}-{before}"), &[]);
                 haproxy::look(&ear).await.unwrap();
-                let outcome = haproxy::reconcile(&ear, &process, &mut None, &installation, now).await;
+                let outcome = haproxy::reconcile(&ear, &process, &mut None, &installation, support::now()).await;
                 assert!(!matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
-                keep(&format!("seeds/install/{branch}-{during}"), &[u8::from(stapling == Stapling::Off)]);
+                ear.keep(&format!("seeds/install/{branch}-{during}"), &[u8::from(stapling == Stapling::Off)]);
             }
             if names.is_empty() {
                 let process = haproxy::look(&ear).await.unwrap();
-                let outcome = haproxy::reconcile(&ear, &process, &mut None, &installation, now).await;
+                let outcome = haproxy::reconcile(&ear, &process, &mut None, &installation, support::now()).await;
                 assert!(!matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
             }
         });
     }
+
+    /// Brings a staple in for one certificate under several names.
+    fn hear_several(&self, binary: &Path, branch: &str, good: &[u8]) {
+        let mut haproxy = Haproxy::builder_for(binary);
+        for file in FILES {
+            haproxy = haproxy.file(file, self.leaf.combined_pem());
+        }
+        let haproxy = haproxy.start();
+        let ear = Ear::new(&haproxy);
+        let names = FILES.map(|file| haproxy.certificate(file).display().to_string());
+        let (staple, id) = (self.staple(good), CertIdKey::from(&self.id()));
+        let several = names.each_ref().map(|name| installation(name, &id, Stapling::Off, &staple));
+        run(async {
+            let process = haproxy::look(&ear).await.unwrap();
+            let mut entries = Some(Entries::default());
+            let outcomes = haproxy::reconcile_many(&ear, &process, &mut entries, &several, support::now()).await;
+            assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_))), "{outcomes:?}");
+        });
+        // Stapling is off, there is an empty list of entries, and there are several names.
+        ear.keep(&format!("seeds/install/{branch}-several"), &[1 | 16 | 32]);
+    }
+
+    fn id(&self) -> CertId {
+        CertId::new(&certificate(&self.leaf), &certificate(&self.root)).unwrap()
+    }
+
+    fn staple(&self, der: &[u8]) -> Staple {
+        let now = support::now();
+        let verified = ocsp::verify(der, &certificate(&self.leaf), &certificate(&self.root), now).unwrap();
+        Staple::new(verified, &self.id(), now).unwrap()
+    }
+}
+
+fn certificate(identity: &Identity) -> Certificate {
+    Certificate::from_der(identity.der()).unwrap()
 }
 
 /// A socket whose replies are remembered.
 struct Ear {
     socket: Socket,
     heard: Mutex<Vec<String>>,
+    /// Where this HAProxy's certificates are.
+    directory: String,
+}
+
+impl Ear {
+    fn new(haproxy: &Haproxy) -> Self {
+        let address = haproxy.socket().display().to_string().parse().expect("an address");
+        let socket = Socket::new(address, Duration::from_secs(10));
+        Self { socket, heard: Mutex::default(), directory: haproxy.certs_dir().display().to_string() }
+    }
+
+    /// Writes down what was said since the last time, after `head`, as if the certificates were where the targets think
+    /// that they are.
+    fn keep(&self, path: &str, head: &[u8]) {
+        let heard = std::mem::take(&mut *self.heard.lock().unwrap()).join("\0");
+        write(path, &[head, heard.replace(&self.directory, "/etc/haproxy/certs").as_bytes()].concat());
+    }
 }
 
 impl RuntimeApi for Ear {
@@ -220,6 +263,16 @@ impl RuntimeApi for Ear {
         self.heard.lock().unwrap().push(reply.clone());
         Ok(reply)
     }
+}
+
+fn installation<'a>(name: &'a str, id: &'a CertIdKey, stapling: Stapling, staple: &'a Staple) -> Installation<'a> {
+    let issuer = IssuerKnowledge::InChain;
+    let staple = StapleView::from(staple);
+    Installation { name, id, stapling, issuer, staple, overwrite: OverwritePolicy::KeepNewer }
+}
+
+fn run(listening: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(listening);
 }
 
 /// A PKCS#7 as CAs send it: certificates, and no content that anybody looks at.

@@ -11,7 +11,7 @@ use super::script::{Exchange, Script, run};
 
 const NAME: &str = "/etc/haproxy/certs/site.pem";
 /// More names of the same certificate.
-const MORE_NAMES: [&str; 2] = ["/etc/haproxy/certs/a;b.pem", "/etc/haproxy/certs/site.pem.rsa"];
+const MORE_NAMES: [&str; 2] = ["/etc/haproxy/certs/a;b.pem", "/etc/haproxy/certs/site.pem.ocsp.pem"];
 const QUESTION: &str = "abort ssl cert /";
 /// Far more than the longest conversation about one name, with every command refused four times because of a lock.
 const MOST_COMMANDS: usize = 80;
@@ -57,7 +57,7 @@ fn hold_transactions(process: &Process, conversation: &[Exchange]) {
     let mut none_is_open = false;
     for exchange in conversation {
         let reply = exchange.reply.as_deref().unwrap_or_default();
-        let last = reply.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        let last = reply.trim().lines().next_back().unwrap_or_default();
         for command in exchange.commands() {
             // It looks like an abort, of what no certificate is called.
             if command == QUESTION {

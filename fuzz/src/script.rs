@@ -52,9 +52,9 @@ impl Script {
         said
     }
 
-    /// Adds replies to the end.
-    pub fn append(&self, reply: String) {
-        self.replies.lock().unwrap_or_else(PoisonError::into_inner).push_back(reply);
+    /// Puts a reply before all that are still to come.
+    pub fn reply_next(&self, reply: String) {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner).push_front(reply);
     }
 }
 

@@ -4,7 +4,7 @@ use haproxy_stapler::haproxy::{self, EntryName, Held, Known, News, Survey};
 
 use super::script::{Script, run};
 
-/// Replies with a NUL between them, the first to `show info`, the last to a look at the first entry.
+/// Replies with a NUL between them, the first to `show info`, the last that is heard to a look at the first entry.
 pub fn check(input: &[u8]) -> bool {
     run(async {
         let script = Script::new(input);
@@ -22,7 +22,7 @@ pub fn check(input: &[u8]) -> bool {
         if let Ok(Some(Held::Response(response))) = held {
             assert_eq!(response.der.is_some(), process.version.shows_der());
             if let Some(der) = &response.der {
-                script.append(openssl::base64::encode_block(der));
+                script.reply_next(openssl::base64::encode_block(der));
                 let again = haproxy::held(&script, &process, &entry).await;
                 assert_eq!(again, Ok(Some(Held::Response(response))), "the same bytes mean the same");
             }
