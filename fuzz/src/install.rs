@@ -57,7 +57,7 @@ fn hold_transactions(process: &Process, conversation: &[Exchange]) {
     let mut none_is_open = false;
     for exchange in conversation {
         let reply = exchange.reply.as_deref().unwrap_or_default();
-        let last = reply.trim().lines().next_back().unwrap_or_default();
+        let last = reply.trim().lines().next_back().unwrap_or_default().trim();
         for command in exchange.commands() {
             // It looks like an abort, of what no certificate is called.
             if command == QUESTION {
