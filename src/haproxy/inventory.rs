@@ -228,8 +228,7 @@ pub struct Seen {
 
 impl Seen {
     pub(super) fn new(listing: &str, entries: &str) -> Self {
-        // Before the names, the open transaction.
-        let names = listing.split_once("# filename").map_or(listing, |(_, names)| names);
+        let names = listing.get(before_names(listing).len()..).unwrap_or(listing);
         Self { names: openssl::sha::sha256(names.as_bytes()), entries: openssl::sha::sha256(entries.as_bytes()) }
     }
 }
@@ -242,10 +241,18 @@ pub(super) struct Listing {
     pub(super) names: Vec<(String, Option<String>)>,
 }
 
+/// What stands before all names.
+const NAMES: &str = "# filename";
+
 /// The certificate that the open transaction is about, from the reply to `show ssl cert`.
 pub(super) fn transaction(reply: &str) -> Option<String> {
-    let (before, _) = reply.split_once("# filename")?;
-    Listing::parse(before)?.transaction
+    Listing::parse(before_names(reply))?.transaction
+}
+
+/// What is said of the open transaction. A certificate may have any name, and be called like the heading, too.
+fn before_names(reply: &str) -> &str {
+    let lines = reply.split_inclusive('\n').take_while(|line| line.lines().next() != Some(NAMES));
+    reply.get(..lines.map(str::len).sum()).unwrap_or(reply)
 }
 
 impl Listing {
@@ -255,8 +262,8 @@ impl Listing {
         let mut in_transaction = None;
         for line in reply.lines().filter(|line| !line.is_empty()) {
             match (line, in_transaction) {
-                ("# transaction", _) => in_transaction = Some(true),
-                ("# filename", _) => in_transaction = Some(false),
+                ("# transaction", None) => in_transaction = Some(true),
+                (NAMES, None | Some(true)) => in_transaction = Some(false),
                 (line, Some(true)) => {
                     let name = line.strip_prefix('*').unwrap_or(line);
                     let name = bundle(name).map_or(name, |(base, _)| base);

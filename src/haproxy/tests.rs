@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::command::Form;
 use super::held::{Held, Shown};
-use super::inventory::{Details, Listing, join, parse_entries};
+use super::inventory::{Details, Listing, join, parse_entries, transaction};
 use super::native::parse_native_updates;
 use super::*;
 use crate::certificate::SerialNumber;
@@ -568,6 +568,13 @@ fn listings_are_read_in_all_their_forms() {
     assert_eq!(names("/c/a b.pem".replace("/c", "# filename\n/c").as_str()).1, [pair("/c/a b.pem", "")]);
     let spaced = names("# filename\n/c/a b.pem: /c/a b.pem.ecdsa /c/a b.pem.rsa\n").1;
     assert_eq!(spaced, [pair("/c/a b.pem.ecdsa", "/c/a b.pem"), pair("/c/a b.pem.rsa", "/c/a b.pem")]);
+    let (open, listed) = names("# transaction\n*/c/a.pem\n# filename\n# transaction\n# filename\n");
+    assert_eq!(open.as_deref(), Some("/c/a.pem"));
+    assert_eq!(
+        listed,
+        [pair("# transaction", ""), pair("# filename", "")],
+        "certificates that are called like headings"
+    );
     assert_eq!(Listing::parse("\n"), Some(Listing::default()));
     assert_eq!(Listing::parse("Can't allocate memory!\n"), None);
 }
@@ -675,7 +682,9 @@ fn reply() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn no_reply_makes_a_parser_panic(reply in reply()) {
-        let _ = Listing::parse(&reply);
+        if let Some(listing) = Listing::parse(&reply) {
+            prop_assert_eq!(transaction(&reply), listing.transaction);
+        }
         let _ = join(vec![("a".to_owned(), None)], &Details::parse(&reply), true);
         let _ = parse_entries(&reply);
         let _ = parse_native_updates(&reply);
