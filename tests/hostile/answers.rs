@@ -111,8 +111,10 @@ fn watch(
     while start.elapsed() < WATCHED {
         let status = stapler.status().unwrap();
         for name in stage.leaves.keys() {
-            let entry = entry(&status, name);
-            if seen.get(name).is_none_or(|before| before.entry["state"] != entry["state"]) {
+            // HAProxy may have the first staples before the first certificates are published.
+            let entry = certificate(&status, &format!("/{name}.pem"));
+            let known = seen.get(name).map(|before| &before.entry["state"]);
+            if let Some(entry) = entry.filter(|entry| known != Some(&entry["state"])) {
                 seen.insert(name.clone(), Seen { entry: entry.clone(), since: start.elapsed() });
             }
             let staple = stapled_bytes(haproxy.port(), &format!("{name}.test"));
