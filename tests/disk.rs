@@ -17,6 +17,7 @@ use haproxy_stapler::store::{Place, Store, StoreError, Written};
 mod support;
 
 use support::pki::Identity;
+use support::process::put_program;
 use support::response::Response;
 use support::volume::{Volume, must_succeed};
 
@@ -129,8 +130,7 @@ fn another_user_is_told_what_it_may_not_do_and_can_do_the_rest() {
     }
     // The build directory may be out of the other user's reach.
     let program = directory.path().join("disk-test");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    set_mode(&program, 0o755);
+    put_program(&program, &fs::read(std::env::current_exe().unwrap()).unwrap());
     let output = Command::new(program)
         .args(["--exact", "another_user_is_told_what_it_may_not_do_and_can_do_the_rest"])
         .env(WORKPLACE, directory.path())

@@ -12,6 +12,7 @@ use crate::site::{
 };
 use crate::support::client::stapled_bytes;
 use crate::support::haproxy::Haproxy;
+use crate::support::process::put_program;
 use crate::support::volume::Volume;
 
 /// The name of the failure, what brings it about, what ends it, a word of the remedy.
@@ -39,8 +40,7 @@ impl Unprivileged {
             "#!/bin/sh\nexec setpriv --inh-caps={capabilities} --bounding-set={capabilities} '{}' \"$@\"\n",
             program.display()
         );
-        fs::write(wrapper.path(), script).unwrap();
-        fs::set_permissions(wrapper.path(), Permissions::from_mode(0o755)).unwrap();
+        put_program(&wrapper.path(), script.as_bytes());
         wrapper
     }
 

@@ -11,6 +11,7 @@ use crate::site::{
 use crate::support::client::stapled_bytes;
 use crate::support::haproxy::Haproxy;
 use crate::support::pki::Identity;
+use crate::support::process::put_program;
 use crate::support::stapler::certificate;
 
 /// The middle of a certificate's PEM is gone: no END line.
@@ -214,11 +215,10 @@ fn what_another_user_may_not_do_is_named_once_and_done_when_it_may() {
     chmod(stage.path(), 0o755);
     let (program, wrapper, state) =
         (stage.path().join("haproxy-stapler"), stage.path().join("as-nobody"), stage.path().join("state"));
-    fs::copy(binary(), &program).unwrap();
+    put_program(&program, &fs::read(binary()).unwrap());
     fs::create_dir(&state).unwrap();
     let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups --";
-    fs::write(&wrapper, format!("#!/bin/sh\nexec {nobody} '{}' \"$@\"\n", program.display())).unwrap();
-    chmod(&wrapper, 0o755);
+    put_program(&wrapper, format!("#!/bin/sh\nexec {nobody} '{}' \"$@\"\n", program.display()).as_bytes());
     let mut stapler = impatient(&wrapper)
         .env("STAPLER_CERTS", haproxy.certs_dir())
         .env("STAPLER_SOCKETS", haproxy.socket())

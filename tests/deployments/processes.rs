@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -13,6 +12,7 @@ use crate::site::{Authority, metric, stapler_for, wait_for_metric, wait_for_pass
 use crate::support::client::stapled_bytes;
 use crate::support::haproxy::{Haproxy, Mode};
 use crate::support::pki::Identity;
+use crate::support::process::put_program;
 use crate::support::stapler::Stapler;
 use crate::support::{PATIENCE, wait_for};
 use crate::{wait_for_all, wait_for_staple, warnings};
@@ -131,8 +131,7 @@ fn a_new_container_with_the_old_process_id_is_a_new_process() {
     let program = wrapper.path().join("container");
     let binary = Haproxy::builder().binary().display().to_string();
     let script = format!("#!/bin/sh\nexec unshare --pid --fork --kill-child '{binary}' \"$@\"\n");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    put_program(&program, script.as_bytes());
     let mut haproxy = Haproxy::builder_for(&program).file("site.pem", leaf.combined_pem()).start();
     assert_eq!(haproxy.pid(), 1, "run this test as root, as in a container with CAP_SYS_ADMIN");
     let mut stapler = stapler_for(&haproxy).env("STAPLER_OCSP_FILES", "never").start();

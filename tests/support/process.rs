@@ -1,7 +1,7 @@
 //! Child processes that cannot outlive their owner.
 
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -118,6 +118,18 @@ pub fn run_well(command: &mut Command) -> Vec<u8> {
         String::from_utf8_lossy(&output.stderr)
     );
     output.stdout
+}
+
+/// Puts an executable file there.
+///
+/// Another process writes it: what somebody has open for writing cannot be run, and a process that another test is about to
+/// start has for a moment all the files open that this one has.
+pub fn put_program(path: &Path, content: &[u8]) {
+    let mut command = Command::new("sh");
+    command.args(["-ec", "cat > \"$0\"; chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut writer = command.spawn().unwrap_or_else(|error| cannot_run("sh", &error));
+    writer.stdin.take().expect("it was asked for").write_all(content).expect("it is read to its end");
+    assert!(writer.wait().expect("wait for a child process").success(), "cannot write {}", path.display());
 }
 
 fn cannot_run(program: &str, error: &std::io::Error) -> ! {

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
 /// A tmpfs, unmounted when dropped.
 pub struct Volume {
@@ -30,7 +31,17 @@ impl Volume {
     }
 
     fn mount(&self, arguments: &[&str]) {
-        let output = Command::new("mount").args(arguments).arg(self.directory.path()).output();
+        let mount = || Command::new("mount").args(arguments).arg(self.directory.path()).output();
+        // What a process that another test is about to start has open for a moment makes it busy.
+        let is_busy = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("busy");
+        let mut output = mount();
+        for _ in 0..100 {
+            if !output.as_ref().is_ok_and(is_busy) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+            output = mount();
+        }
         must_succeed("mount a tmpfs; run this test as root, in a container with CAP_SYS_ADMIN", output);
     }
 
@@ -56,8 +67,10 @@ impl Volume {
         while ballast.write_all(&[0; 1024]).is_ok() {}
     }
 
-    /// Gives the space back.
+    /// Gives the space back. A process that another test is about to start may have the file open for a moment, and what is
+    /// only removed would take its space until then.
     pub fn empty(&self) {
+        File::create(self.path("ballast")).expect("cut the ballast off");
         fs::remove_file(self.path("ballast")).expect("remove the ballast");
     }
 
