@@ -228,7 +228,8 @@ pub struct Seen {
 
 impl Seen {
     pub(super) fn new(listing: &str, entries: &str) -> Self {
-        let names = listing.get(before_names(listing).len()..).unwrap_or(listing);
+        // What is no list at all is something else than an empty one.
+        let names = split_at_names(listing).map_or(listing, |(_, names)| names);
         Self { names: openssl::sha::sha256(names.as_bytes()), entries: openssl::sha::sha256(entries.as_bytes()) }
     }
 }
@@ -246,13 +247,14 @@ const NAMES: &str = "# filename";
 
 /// The certificate that the open transaction is about, from the reply to `show ssl cert`.
 pub(super) fn transaction(reply: &str) -> Option<String> {
-    Listing::parse(before_names(reply))?.transaction
+    Listing::parse(split_at_names(reply).map_or(reply, |(before, _)| before))?.transaction
 }
 
-/// What is said of the open transaction. A certificate may have any name, and be called like the heading, too.
-fn before_names(reply: &str) -> &str {
-    let lines = reply.split_inclusive('\n').take_while(|line| line.lines().next() != Some(NAMES));
-    reply.get(..lines.map(str::len).sum()).unwrap_or(reply)
+/// What is said of the open transaction, and the names with their heading; none without it. A certificate may have any
+/// name, and be called like the heading, too.
+fn split_at_names(reply: &str) -> Option<(&str, &str)> {
+    let before = reply.split_inclusive('\n').take_while(|line| line.lines().next() != Some(NAMES));
+    reply.split_at_checked(before.map(str::len).sum()).filter(|(_, names)| !names.is_empty())
 }
 
 impl Listing {

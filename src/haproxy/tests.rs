@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::command::Form;
 use super::held::{Held, Shown};
-use super::inventory::{Details, Listing, join, parse_entries, transaction};
+use super::inventory::{Details, Listing, Seen, join, parse_entries, transaction};
 use super::native::parse_native_updates;
 use super::*;
 use crate::certificate::SerialNumber;
@@ -577,6 +577,7 @@ fn listings_are_read_in_all_their_forms() {
     );
     assert_eq!(Listing::parse("\n"), Some(Listing::default()));
     assert_eq!(Listing::parse("Can't allocate memory!\n"), None);
+    assert_ne!(Seen::new("Can't allocate memory!\n", ""), Seen::new("", ""), "it must not pass for an empty list");
 }
 
 #[test]
