@@ -185,15 +185,11 @@ impl Authority {
                     haproxy::held(&ear, &process, &EntryName::Key((*key).to_owned())).await.unwrap();
                 }
                 ear.keep(&format!("seeds/survey/{branch}-{before}"), &[]);
-                haproxy::look(&ear).await.unwrap();
-                let outcome = haproxy::reconcile(&ear, &process, &mut None, &installation, support::now()).await;
-                assert!(!matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+                bring_in(&ear, &mut None, &[installation]).await;
                 ear.keep(&format!("seeds/install/{branch}-{during}"), &[u8::from(stapling == Stapling::Off)]);
             }
             if names.is_empty() {
-                let process = haproxy::look(&ear).await.unwrap();
-                let outcome = haproxy::reconcile(&ear, &process, &mut None, &installation, support::now()).await;
-                assert!(!matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+                bring_in(&ear, &mut None, &[installation]).await;
             }
         });
     }
@@ -209,12 +205,7 @@ impl Authority {
         let names = FILES.map(|file| haproxy.certificate(file).display().to_string());
         let (staple, id) = (self.staple(good), CertIdKey::from(&self.id()));
         let several = names.each_ref().map(|name| installation(name, &id, Stapling::Off, &staple));
-        run(async {
-            let process = haproxy::look(&ear).await.unwrap();
-            let mut entries = Some(Entries::default());
-            let outcomes = haproxy::reconcile_many(&ear, &process, &mut entries, &several, support::now()).await;
-            assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_))), "{outcomes:?}");
-        });
+        run(bring_in(&ear, &mut Some(Entries::default()), &several));
         // Stapling is off, there is an empty list of entries, and there are several names.
         ear.keep(&format!("seeds/install/{branch}-several"), &[1 | 16 | 32]);
     }
@@ -269,6 +260,13 @@ fn installation<'a>(name: &'a str, id: &'a CertIdKey, stapling: Stapling, staple
     let issuer = IssuerKnowledge::InChain;
     let staple = StapleView::from(staple);
     Installation { name, id, stapling, issuer, staple, overwrite: OverwritePolicy::KeepNewer }
+}
+
+/// What a seed of the target `install` is: a look, and what comes after it.
+async fn bring_in(ear: &Ear, entries: &mut Option<Entries>, installations: &[Installation<'_>]) {
+    let process = haproxy::look(ear).await.unwrap();
+    let outcomes = haproxy::reconcile_many(ear, &process, entries, installations, support::now()).await;
+    assert!(!outcomes.iter().any(|outcome| matches!(outcome, Outcome::Failed(_))), "{outcomes:?}");
 }
 
 fn run(listening: impl Future<Output = ()>) {

@@ -112,7 +112,7 @@ fn watch(
         let status = stapler.status().unwrap();
         for name in stage.leaves.keys() {
             // HAProxy may have the first staples before the first certificates are published.
-            let entry = certificate(&status, &format!("/{name}.pem"));
+            let entry = published(&status, name);
             let known = seen.get(name).map(|before| &before.entry["state"]);
             if let Some(entry) = entry.filter(|entry| known != Some(&entry["state"])) {
                 seen.insert(name.clone(), Seen { entry: entry.clone(), since: start.elapsed() });
@@ -124,8 +124,12 @@ fn watch(
     seen
 }
 
+fn published<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
+    certificate(status, &format!("/{name}.pem"))
+}
+
 fn entry<'a>(status: &'a Value, name: &str) -> &'a Value {
-    certificate(status, &format!("/{name}.pem")).unwrap_or_else(|| panic!("no {name} in {status:#}"))
+    published(status, name).unwrap_or_else(|| panic!("no {name} in {status:#}"))
 }
 
 fn assert_told(entry: &Value, mode: &Mode) {

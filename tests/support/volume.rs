@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
+
+use super::{PATIENCE, wait_for};
 
 /// A tmpfs, unmounted when dropped.
 pub struct Volume {
@@ -34,14 +35,8 @@ impl Volume {
         let mount = || Command::new("mount").args(arguments).arg(self.directory.path()).output();
         // What a process that another test is about to start has open for a moment makes it busy.
         let is_busy = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("busy");
-        let mut output = mount();
-        for _ in 0..100 {
-            if !output.as_ref().is_ok_and(is_busy) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-            output = mount();
-        }
+        let settled = || Some(mount()).filter(|output| !output.as_ref().is_ok_and(is_busy));
+        let output = wait_for("a mount point that is not busy", PATIENCE, settled);
         must_succeed("mount a tmpfs; run this test as root, in a container with CAP_SYS_ADMIN", output);
     }
 
